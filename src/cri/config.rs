@@ -1,0 +1,185 @@
+//! What a sandbox and a container are to be.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A pod as the runtime sees it: the namespaces its containers share (CRI `PodSandboxConfig`).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PodSandboxConfig {
+    pub name: String,
+    pub namespace: String,
+    pub uid: String,
+    /// Counts up each time the sandbox of the same pod is made anew.
+    pub attempt: u32,
+    /// Empty for pods on the host's network.
+    pub hostname: String,
+    /// Where container logs go; `ContainerConfig::log_path` is below it.
+    pub log_directory: PathBuf,
+    /// `None`: the pod uses the node's resolv.conf.
+    pub dns: Option<DnsConfig>,
+    pub port_mappings: Vec<PortMapping>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub namespaces: NamespaceOptions,
+    pub sysctls: BTreeMap<String, String>,
+    /// Cgroup of the pod, relative to the root of the delegated subtree (`kubepods/burstable/pod<uid>`).
+    pub cgroup_parent: String,
+    pub resources: LinuxResources,
+}
+
+/// The contents of a pod's /etc/resolv.conf.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsConfig {
+    pub servers: Vec<String>,
+    pub searches: Vec<String>,
+    pub options: Vec<String>,
+}
+
+/// A port of the pod that the host shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortMapping {
+    pub protocol: Protocol,
+    pub container_port: u16,
+    pub host_port: u16,
+    pub host_ip: String,
+}
+
+/// Transport protocol of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+/// Which namespaces a pod has of its own. `Default` is a namespace of the pod's own for network and ipc, and one per
+/// container for pids.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceOptions {
+    /// `hostNetwork: true`
+    pub host_network: bool,
+    /// `hostIPC: true`
+    pub host_ipc: bool,
+    pub pid: PidMode,
+}
+
+/// Which pid namespace a container runs in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PidMode {
+    /// One of its own.
+    #[default]
+    Container,
+    /// Shared by the containers of the pod (`shareProcessNamespace: true`).
+    Pod,
+    /// The node's (`hostPID: true`).
+    Host,
+}
+
+/// A container to run in a sandbox (CRI `ContainerConfig`).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ContainerConfig {
+    pub name: String,
+    /// Counts up with each restart of the same container.
+    pub attempt: u32,
+    /// Id of the image ([`Image::id`]), already present.
+    pub image_id: String,
+    /// The image as the user wrote it.
+    pub image: String,
+    /// Replaces the image's entrypoint if not empty.
+    pub command: Vec<String>,
+    /// Replaces the image's cmd if not empty.
+    pub args: Vec<String>,
+    /// Empty: the image's.
+    pub working_dir: String,
+    /// Added to the image's environment; later entries win.
+    pub env: Vec<(String, String)>,
+    pub mounts: Vec<Mount>,
+    pub devices: Vec<Device>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// Relative to the sandbox's `log_directory`, e.g. `web/0.log`. CRI log format.
+    pub log_path: PathBuf,
+    pub stdin: bool,
+    pub stdin_once: bool,
+    pub tty: bool,
+    pub security: SecurityContext,
+    pub resources: LinuxResources,
+}
+
+/// A file or folder of the node that a container sees.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mount {
+    pub container_path: PathBuf,
+    pub host_path: PathBuf,
+    pub readonly: bool,
+    /// Submounts are made read-only too (KEP-3857).
+    pub recursive_read_only: bool,
+    pub propagation: Propagation,
+}
+
+/// Mount propagation between node and container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    #[default]
+    Private,
+    HostToContainer,
+    Bidirectional,
+}
+
+/// A device node of the host that a container sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub container_path: PathBuf,
+    pub host_path: PathBuf,
+    /// Of `r`, `w`, `m`.
+    pub permissions: String,
+}
+
+/// Limits; zero or `None` means none (CRI `LinuxContainerResources`).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LinuxResources {
+    /// Microseconds.
+    pub cpu_period: u64,
+    /// Microseconds per period; 0 is no limit.
+    pub cpu_quota: i64,
+    /// cgroup v1 scale (2 to 262144).
+    pub cpu_shares: u64,
+    /// Bytes.
+    pub memory_limit: i64,
+    pub oom_score_adj: i64,
+    pub pids_limit: i64,
+    pub cpuset_cpus: String,
+    pub cpuset_mems: String,
+    /// cgroup v2 files and values to write as they are.
+    pub unified: BTreeMap<String, String>,
+}
+
+/// With which rights a container runs (CRI `LinuxContainerSecurityContext`).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SecurityContext {
+    pub privileged: bool,
+    pub add_capabilities: Vec<String>,
+    pub drop_capabilities: Vec<String>,
+    /// `None`: the image's user.
+    pub run_as_user: Option<u32>,
+    pub run_as_group: Option<u32>,
+    pub supplemental_groups: Vec<u32>,
+    pub readonly_rootfs: bool,
+    pub no_new_privs: bool,
+    /// `None`: the default list of the OCI runtimes.
+    pub masked_paths: Option<Vec<String>>,
+    pub readonly_paths: Option<Vec<String>>,
+    pub seccomp: SecurityProfile,
+    pub apparmor: SecurityProfile,
+}
+
+/// A seccomp or AppArmor profile.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SecurityProfile {
+    #[default]
+    RuntimeDefault,
+    Unconfined,
+    Localhost(String),
+}
