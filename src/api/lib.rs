@@ -1,1 +1,3 @@
-//! k3s-api
+//! What a Kubernetes object is, with no I/O.
+
+pub mod authentication;
