@@ -14,16 +14,7 @@ pub struct UserInfo {
 impl UserInfo {
     /// A user of that name in those groups, and in `system:authenticated`.
     pub fn new(name: impl Into<String>, groups: &[&str]) -> Self {
-        let groups = groups
-            .iter()
-            .copied()
-            .chain(["system:authenticated"])
-            .map(str::to_owned)
-            .collect();
-        Self {
-            name: name.into(),
-            groups,
-            ..Self::default()
-        }
+        let groups = groups.iter().copied().chain(["system:authenticated"]).map(str::to_owned).collect();
+        Self { name: name.into(), groups, ..Self::default() }
     }
 }

@@ -64,9 +64,7 @@ impl<K> Changes<K> {
     where
         K: Send + Sync + 'static,
     {
-        futures::stream::unfold(self, |mut changes| async move {
-            changes.next().await.map(|change| (change, changes))
-        })
+        futures::stream::unfold(self, |mut changes| async move { changes.next().await.map(|change| (change, changes)) })
     }
 }
 
@@ -78,10 +76,7 @@ pub struct Informer<K: kube::Resource<DynamicType = ()> + 'static> {
 
 impl<K: kube::Resource<DynamicType = ()> + 'static> Clone for Informer<K> {
     fn clone(&self) -> Self {
-        Self {
-            store: self.store.clone(),
-            changes: self.changes.clone(),
-        }
+        Self { store: self.store.clone(), changes: self.changes.clone() }
     }
 }
 
@@ -126,12 +121,7 @@ impl Informers {
     pub fn new(client: Client) -> Self {
         let cancel = CancellationToken::new();
         let guard = Arc::new(cancel.clone().drop_guard());
-        Self {
-            client,
-            kinds: Arc::default(),
-            cancel,
-            _guard: guard,
-        }
+        Self { client, kinds: Arc::default(), cancel, _guard: guard }
     }
 
     /// The client they watch with.
@@ -148,14 +138,9 @@ impl Informers {
     /// watches a kind once.
     pub fn of_selected<K: Resource>(&self, labels: &str, fields: &str) -> Informer<K> {
         let mut kinds = self.kinds.lock();
-        let informer = kinds.entry(TypeId::of::<K>()).or_insert_with(|| {
-            Box::new(start::<K>(
-                self.client.clone(),
-                labels,
-                fields,
-                self.cancel.clone(),
-            ))
-        });
+        let informer = kinds
+            .entry(TypeId::of::<K>())
+            .or_insert_with(|| Box::new(start::<K>(self.client.clone(), labels, fields, self.cancel.clone())));
         match informer.downcast_ref::<Informer<K>>() {
             Some(informer) => informer.clone(),
             None => unreachable!("the map is keyed by the informer's type"),
@@ -166,18 +151,10 @@ impl Informers {
 /// How many changes a subscriber may be behind before it has to look at the whole list.
 const BACKLOG: usize = 1024;
 
-fn start<K: Resource>(
-    client: Client,
-    labels: &str,
-    fields: &str,
-    cancel: CancellationToken,
-) -> Informer<K> {
+fn start<K: Resource>(client: Client, labels: &str, fields: &str, cancel: CancellationToken) -> Informer<K> {
     let (store, mut writer) = store::<K>();
     let (changes, _) = broadcast::channel(BACKLOG);
-    let informer = Informer {
-        store,
-        changes: changes.clone(),
-    };
+    let informer = Informer { store, changes: changes.clone() };
     let mut config = watcher::Config::default().any_semantic();
     if !labels.is_empty() {
         config = config.labels(labels);
