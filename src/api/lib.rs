@@ -1,3 +1,7 @@
 //! What a Kubernetes object is, with no I/O.
 
 pub mod authentication;
+pub mod object;
+pub mod quote;
+pub mod status;
+pub mod time;
