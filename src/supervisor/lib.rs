@@ -1,1 +1,16 @@
-//! k3s-supervisor
+//! What makes it k3s: certificate authorities and certificates as k3s lays them out, the token, the administrator's
+//! kubeconfig.
+
+#![forbid(unsafe_code)]
+
+mod certificate;
+mod file;
+mod kubeconfig;
+mod tls;
+mod token;
+
+pub use certificate::{Authority, Error as CertificateError, Pair, Usage};
+pub use file::{private_dir, write_atomically};
+pub use kubeconfig::kubeconfig;
+pub use tls::{Names, Tls};
+pub use token::{Error as TokenError, Token};
