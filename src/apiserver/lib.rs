@@ -1,1 +1,92 @@
-//! k3s-apiserver
+//! The API server: one generic pipeline for every resource.
+//!
+//! A request is read into a [`request::RequestInfo`], authorized, and dispatched. Requests for resources go to one
+//! function per verb (`verbs/`), which works on the resource's row ([`k3s_api::resource::Resource`]): there is no
+//! handler per kind. Reads are served by the watch cache ([`registry`]) from bytes that were encoded when the object was
+//! written; writes pass admission (`admission/`) and the row's hooks, and end in one compare-and-swap in the datastore.
+//!
+//! [`ApiServer`] is a `tower` service, so that components in the same process call it without a socket; [`serve`] puts
+//! it behind TLS.
+
+mod body;
+mod config;
+mod dispatch;
+pub mod registry;
+pub mod request;
+mod response;
+pub mod serve;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use tower::Service;
+
+pub use body::{Body, BoxError};
+pub use config::Config;
+use registry::Registry;
+
+/// Why the API server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read the datastore: {0}")]
+    Registry(#[from] registry::Error),
+}
+
+/// A running API server. Clones are handles to the same one.
+///
+/// Call it with the caller's [`k3s_api::authentication::UserInfo`] as an extension of the request; without one the
+/// request is anonymous.
+#[derive(Clone)]
+pub struct ApiServer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    registry: Registry,
+}
+
+impl ApiServer {
+    /// Opens the registry and starts to follow the datastore.
+    ///
+    /// # Errors
+    /// If the datastore cannot be read.
+    pub async fn start(config: Config) -> Result<Self, Error> {
+        let registry = Registry::open(Arc::clone(&config.datastore)).await?;
+        Ok(Self { inner: Arc::new(Inner { config, registry }) })
+    }
+
+    /// The stored objects, for what runs inside the API server.
+    pub fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+
+    /// What it was started with.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+}
+
+impl<B> Service<Request<B>> for ApiServer
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let server = self.clone();
+        async move { Ok(dispatch::handle(server, request).await) }.boxed()
+    }
+}

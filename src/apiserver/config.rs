@@ -1,0 +1,36 @@
+//! What the API server is told when it starts.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use k3s_kine::Datastore;
+
+/// Configuration of an [`crate::ApiServer`].
+#[derive(Clone)]
+pub struct Config {
+    /// Where everything is kept.
+    pub datastore: Arc<dyn Datastore>,
+    /// Where the addresses of services come from (`--service-cidr`): one range, or one per family.
+    pub service_cidrs: Vec<IpNet>,
+    /// Where node ports come from (`--service-node-port-range`).
+    pub node_ports: RangeInclusive<u16>,
+    /// What other machines reach this server at: the endpoint of the `kubernetes` service.
+    pub advertise_address: IpAddr,
+    /// TCP port at `advertise_address`.
+    pub advertise_port: u16,
+}
+
+impl Config {
+    /// k3s's defaults over a datastore.
+    pub fn new(datastore: Arc<dyn Datastore>, advertise_address: IpAddr) -> Self {
+        Self {
+            datastore,
+            service_cidrs: vec![IpNet::from(ipnet::Ipv4Net::new_assert([10, 43, 0, 0].into(), 16))],
+            node_ports: 30000..=32767,
+            advertise_address,
+            advertise_port: 6443,
+        }
+    }
+}

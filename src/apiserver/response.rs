@@ -1,0 +1,26 @@
+//! Responses that are not objects: statuses and plain documents.
+
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use k3s_api::status::Status;
+
+use crate::Body;
+
+/// A JSON document.
+pub fn json(code: StatusCode, document: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::from(document));
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A `Status`, as JSON.
+pub fn status(status: &Status) -> Response<Body> {
+    let code = StatusCode::from_u16(status.http_code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    // A status holds nothing that JSON can't.
+    let mut response = json(code, serde_json::to_vec(status).unwrap_or_default());
+    if let Some(seconds) = status.retry_after_seconds() {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
