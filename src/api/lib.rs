@@ -5,3 +5,5 @@ pub mod object;
 pub mod quote;
 pub mod status;
 pub mod time;
+pub mod quantity;
+pub mod selector;
