@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-/// A position in the one, strictly increasing history of all writes. The first write makes revision 1; 0 means "none"
-/// or "now", depending on the call. Kubernetes shows it as `resourceVersion`.
+/// A position in the one, strictly increasing history of all writes. An empty datastore is at revision 1, as in etcd,
+/// so the first write makes revision 2; 0 means "none" or "now", depending on the call. Kubernetes shows it as
+/// `resourceVersion`.
 pub type Revision = i64;
 
 /// A key with its value at some revision.
@@ -17,7 +18,7 @@ pub struct KeyValue {
     pub create_revision: Revision,
     /// The revision of the write that made this value.
     pub mod_revision: Revision,
-    /// Id of the lease that deletes the key when it ends; 0 for none.
+    /// The time to live this value was written with, in seconds; 0 for none. See [`Datastore::create`].
     pub lease: i64,
 }
 
@@ -53,7 +54,8 @@ impl Event {
 pub enum WatchBatch {
     /// Events in revision order, each once. Never empty. All events of one revision come in one batch.
     Events(Vec<Event>),
-    /// Every event up to and including this revision has been delivered.
+    /// Every event up to and including this revision has been delivered. Each watch gets one within some seconds of
+    /// its start, then again only when the datastore's revision has moved on without an event for this watch.
     Progress(Revision),
 }
 
@@ -110,11 +112,17 @@ pub enum Error {
 pub trait Datastore: Send + Sync + 'static {
     /// Creates `key`. Returns the revision of the write.
     ///
+    /// `lease` is what it is in kine, not an id but a time to live: the key is deleted, by an ordinary deletion with a
+    /// revision and a watch event, `lease` seconds after this write, unless it is written again before. The time goes on
+    /// while the datastore is closed; a key whose time passed meanwhile is deleted soon after the next open. 0 or less:
+    /// the key stays.
+    ///
     /// # Errors
     /// [`Error::Conflict`] if the key exists.
     async fn create(&self, key: Bytes, value: Bytes, lease: i64) -> Result<Revision, Error>;
 
-    /// Replaces the value of `key`, if it is still at `expected`. Returns the revision of the write.
+    /// Replaces the value of `key`, if it is still at `expected`. Returns the revision of the write. The time to live
+    /// starts anew with `lease` seconds, or ends if `lease` is 0: see [`Datastore::create`].
     ///
     /// # Errors
     /// [`Error::Conflict`] with the current state otherwise.
@@ -127,13 +135,20 @@ pub trait Datastore: Send + Sync + 'static {
     async fn delete(&self, key: Bytes, expected: Revision) -> Result<Revision, Error>;
 
     /// The key now (`revision` 0) or as it was at `revision`, with the datastore's current revision.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] and [`Error::Future`] if `revision` can't be read.
     async fn get(&self, key: Bytes, revision: Revision) -> Result<(Revision, Option<KeyValue>), Error>;
 
     /// Keys in `[start, end)` now (`revision` 0) or at `revision`; at most `limit` (0: all).
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] and [`Error::Future`] if `revision` can't be read.
     async fn range(&self, start: Bytes, end: Bytes, limit: i64, revision: Revision) -> Result<Range, Error>;
 
     /// All events on keys in `[start, end)` after revision `after` (so `after + 1` on), then the new ones as they
-    /// happen. Progress batches follow events at least every few seconds when the range is quiet.
+    /// happen. Progress batches follow events at least every few seconds when the range is quiet. `after` 0 has no
+    /// special meaning: it asks for every event since the beginning.
     ///
     /// # Errors
     /// [`Error::Compacted`] if events after `after` are already gone, [`Error::Future`] if `after` is not yet reached.
@@ -142,6 +157,15 @@ pub trait Datastore: Send + Sync + 'static {
     /// The newest revision that has been written.
     async fn current_revision(&self) -> Result<Revision, Error>;
 
-    /// Forgets superseded values up to `revision`; what is current stays readable.
+    /// Has every watch that is behind the current revision only because its range was quiet get a
+    /// [`WatchBatch::Progress`] now, rather than within some seconds. A watch cache that must answer a consistent read
+    /// calls this, then waits until its watch has reached [`Datastore::current_revision`] (etcd: `RequestProgress`).
+    async fn request_progress(&self) -> Result<(), Error>;
+
+    /// Forgets superseded values up to `revision`; what is current stays readable, and so does everything at `revision`
+    /// and later. Does nothing if `revision` is compacted already.
+    ///
+    /// # Errors
+    /// [`Error::Future`] if `revision` has not happened yet.
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
 }

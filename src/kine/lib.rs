@@ -1,5 +1,24 @@
 //! Kine: etcd's semantics (revisions, ranges, compare-and-swap, watches, compaction) over SQLite.
+//!
+//! [`Datastore`] is the contract the API server is written against. [`sqlite::Sqlite`] keeps it in one file, in the
+//! table layout of kine, so that the `state.db` of an existing k3s server opens as it is:
+//!
+//! ```
+//! use k3s_kine::{Datastore, sqlite::{Options, Sqlite}};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), k3s_kine::Error> {
+//! # let folder = std::env::temp_dir().join(format!("k3s-kine-doc-{}", std::process::id()));
+//! let store = Sqlite::open(&folder.join("state.db"), Options::default())?;
+//! let created = store.create("/registry/pods/default/web".into(), "…".into(), 0).await?;
+//! let (now, pod) = store.get("/registry/pods/default/web".into(), 0).await?;
+//! assert_eq!(now, created);
+//! assert_eq!(pod.map(|kv| kv.mod_revision), Some(created));
+//! store.close().await?;
+//! # std::fs::remove_dir_all(&folder).ok();
+//! # Ok(()) }
+//! ```
 
 mod datastore;
+pub mod sqlite;
 
 pub use datastore::{Datastore, Error, Event, KeyValue, Range, Revision, Watch, WatchBatch};

@@ -1,0 +1,232 @@
+//! The datastore in one SQLite file.
+//!
+//! One thread writes (`writer`), some connections read (`reader`, `query`), and watches are served from what the writer
+//! has just committed (`watch`). The table is kine's (`schema`): an existing `state.db` opens as it is, and kine opens
+//! what this writes.
+//!
+//! Nothing polls, and there is no path for starting after a crash: each open is one.
+
+mod checkpoint;
+mod compact;
+mod connection;
+mod failure;
+mod lease;
+mod lock;
+mod name;
+mod query;
+mod reader;
+mod schema;
+mod transaction;
+mod watch;
+mod writer;
+
+use std::{
+    path::Path,
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{mpsc as channel, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    checkpoint::Checkpoint,
+    compact::Compactor,
+    failure::Failure,
+    lease::Leases,
+    lock::Lock,
+    reader::Readers,
+    transaction::Op,
+    watch::{Hub, Interval, Joined},
+    writer::{Progress, Request, Write, Writer},
+};
+use crate::{Datastore, Error, KeyValue, Range, Revision, Watch};
+
+/// How a datastore behaves; the defaults are kine's.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How often the history is compacted, up to where it stood one interval ago; `None`: only when asked.
+    pub compact_interval: Option<Duration>,
+    /// How many of the newest revisions automatic compaction never touches.
+    pub compact_retain: i64,
+    /// How many reads run beside each other; each takes a connection with a page cache of 512 KiB.
+    pub readers: u32,
+    /// How many batches a watch may be behind before it is dropped.
+    pub watch_buffer: usize,
+    /// How often quiet watches are told where they stand.
+    pub progress_interval: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            compact_interval: Some(Duration::from_secs(300)),
+            compact_retain: 1000,
+            readers: 4,
+            watch_buffer: 1024,
+            progress_interval: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A [`Datastore`] in an SQLite file. Call [`Sqlite::close`] at the end; if the process dies instead, nothing that was
+/// acknowledged is lost.
+pub struct Sqlite {
+    requests: mpsc::Sender<Request>,
+    readers: Arc<Readers>,
+    hub: Arc<Hub>,
+    /// Watches that are being brought up to date.
+    catching_up: TaskTracker,
+    closing: CancellationToken,
+    watch_buffer: usize,
+}
+
+impl Sqlite {
+    /// Opens the datastore in the file `path`, or makes it: mode 0600, in a folder that is made with mode 0700 if it is
+    /// not there. Blocks for some milliseconds, longer for the first opening of a large file that kine made, which is
+    /// rewritten once so that it can shrink.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] if another process (or this one) has it open, [`Error::Corrupt`] if it is damaged,
+    /// [`Error::NoSpace`] if it can't be made, [`Error::Backend`] for whatever else the file system says.
+    pub fn open(path: &Path, options: Options) -> Result<Sqlite, Error> {
+        connection::make_file(path)?;
+        let (lock, unclean) = Lock::take(path)?;
+        let failed = |error: rusqlite::Error| Failure::new(path, "open the datastore", &error);
+        let mut conn = connection::writer(path).map_err(failed)?;
+        if unclean {
+            schema::check(&conn, path)?;
+        }
+        schema::let_shrink(&conn, path);
+        let position = schema::prepare(&mut conn).map_err(failed)?;
+        let leases = Leases::open(&conn).map_err(failed)?;
+        tracing::info!(path = %path.display(), revision = position.current, unclean, "opened the datastore");
+
+        let hub = Arc::new(Hub::new(position));
+        let (requests, received) = mpsc::channel();
+        let interval = options.progress_interval;
+        let writer = Writer {
+            conn,
+            path: path.to_owned(),
+            lock,
+            hub: Arc::clone(&hub),
+            requests: received,
+            position,
+            compactor: Compactor::new(options.compact_interval, options.compact_retain, position.current),
+            leases,
+            checkpoint: Checkpoint::default(),
+            progress: Progress { interval, due: Instant::now() + interval },
+            failing: false,
+        };
+        std::thread::Builder::new()
+            .name("kine-writer".into())
+            .spawn(move || writer.run())
+            .map_err(|error| Failure::io(path, "start the datastore's writer", &error))?;
+        Ok(Sqlite {
+            requests,
+            readers: Arc::new(Readers::new(path.to_owned(), options.readers.max(1))),
+            hub,
+            catching_up: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            watch_buffer: options.watch_buffer.max(1),
+        })
+    }
+
+    /// Finishes what was asked before, ends all watches, empties the WAL and closes the file. Calls after it give
+    /// [`Error::Closed`]; a second call does nothing.
+    ///
+    /// # Errors
+    /// None so far: what fails here is logged, since everything acknowledged is on disk already.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.closing.cancel();
+        self.catching_up.close();
+        self.catching_up.wait().await;
+        // Before the writer, whose connection must be the last, to leave one file.
+        self.readers.close().await;
+        let (reply, closed) = oneshot::channel();
+        if self.requests.send(Request::Close(reply)).is_ok() {
+            // No answer: another close is under way, or the writer is gone.
+            let _ = closed.await;
+        }
+        Ok(())
+    }
+
+    async fn write(&self, op: Op) -> Result<Revision, Error> {
+        name::check(op.key())?;
+        let (reply, answer) = oneshot::channel();
+        let write = Write { op, reply: Some(reply) };
+        self.requests.send(Request::Write(write)).map_err(|_| Error::Closed)?;
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+#[async_trait]
+impl Datastore for Sqlite {
+    async fn create(&self, key: Bytes, value: Bytes, lease: i64) -> Result<Revision, Error> {
+        self.write(Op::Create { key, value, lease }).await
+    }
+
+    async fn update(&self, key: Bytes, expected: Revision, value: Bytes, lease: i64) -> Result<Revision, Error> {
+        self.write(Op::Update { key, expected, value, lease }).await
+    }
+
+    async fn delete(&self, key: Bytes, expected: Revision) -> Result<Revision, Error> {
+        self.write(Op::Delete { key, expected }).await
+    }
+
+    async fn get(&self, key: Bytes, revision: Revision) -> Result<(Revision, Option<KeyValue>), Error> {
+        let get = move |conn: &_, position| query::get(conn, position, &key, revision);
+        let (position, kv) = self.readers.read(get).await?;
+        self.hub.reached(position.current).await?;
+        Ok((position.current, kv))
+    }
+
+    async fn range(&self, start: Bytes, end: Bytes, limit: i64, revision: Revision) -> Result<Range, Error> {
+        let range = move |conn: &_, position| query::range(conn, position, &start, &end, limit, revision);
+        let (position, range) = self.readers.read(range).await?;
+        self.hub.reached(position.current).await?;
+        Ok(range)
+    }
+
+    async fn watch(&self, start: Bytes, end: Bytes, after: Revision) -> Result<Watch, Error> {
+        self.hub.check(after)?;
+        let (sender, watch) = channel::channel(self.watch_buffer);
+        let interval = Interval { start, end };
+        if let Joined::Behind = self.hub.join(&interval, &sender, after) {
+            let catch_up = watch::catch_up(Arc::clone(&self.hub), Arc::clone(&self.readers), interval, sender, after);
+            let closing = self.closing.clone();
+            self.catching_up.spawn(async move {
+                closing.run_until_cancelled(catch_up).await;
+            });
+        }
+        Ok(watch)
+    }
+
+    async fn current_revision(&self) -> Result<Revision, Error> {
+        if self.closing.is_cancelled() {
+            return Err(Error::Closed);
+        }
+        Ok(self.hub.current())
+    }
+
+    async fn request_progress(&self) -> Result<(), Error> {
+        if self.closing.is_cancelled() {
+            return Err(Error::Closed);
+        }
+        self.hub.progress();
+        Ok(())
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<(), Error> {
+        let current = self.hub.current();
+        if revision > current {
+            return Err(Error::Future { asked: revision, current });
+        }
+        let (reply, answer) = oneshot::channel();
+        let request = compact::Request { revision, reply };
+        self.requests.send(Request::Compact(request)).map_err(|_| Error::Closed)?;
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+}

@@ -1,0 +1,81 @@
+//! Connections to the database file, each with a small page cache.
+
+use std::{
+    fs::{DirBuilder, OpenOptions, Permissions},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::Path,
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::failure::Failure;
+
+/// Page caches, in KiB. The kernel keeps the file's pages anyway; these only save system calls.
+const WRITER_CACHE: i64 = 1024;
+const READER_CACHE: i64 = 512;
+
+/// The WAL file is cut to this size, in bytes, each time it starts anew.
+const WAL_LIMIT: i64 = 4 << 20;
+
+/// For programs that look into the file (`sqlite3 state.db`), which hold locks for moments.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Makes the folder (mode 0700) and the file (0600), if they aren't there. A file that others can read, as kine leaves
+/// it, is closed to them: it holds every Secret of the cluster.
+///
+/// Must run before the first connection: closing any descriptor of the file drops the process's POSIX locks on it,
+/// SQLite's among them.
+pub(super) fn make_file(path: &Path) -> Result<(), Failure> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|error| Failure::io(folder, "make the datastore's folder", &error))?;
+    }
+    let failed = |error: std::io::Error| Failure::io(path, "open the datastore", &error);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    if file.metadata().map_err(failed)?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The one connection that writes.
+pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = open(path, WRITER_CACHE)?;
+    if conn.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0 {
+        // Only counts before the first page is written.
+        conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
+    conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    // A commit is on disk when it returns: the WAL is synced with every transaction.
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update_and_check(None, "journal_size_limit", WAL_LIMIT, |_| Ok(()))?;
+    // Checkpoints are made between batches, not inside the commit somebody waits for: see checkpoint.rs.
+    conn.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
+    conn.set_prepared_statement_cache_capacity(32);
+    Ok(conn)
+}
+
+/// A connection that only reads. (Not opened read-only: in WAL mode a reader writes its lock into shared memory.)
+pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = open(path, READER_CACHE)?;
+    conn.pragma_update(None, "query_only", true)?;
+    Ok(conn)
+}
+
+fn open(path: &Path, cache: i64) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    conn.busy_timeout(BUSY)?;
+    conn.pragma_update(None, "cache_size", -cache)?;
+    Ok(conn)
+}

@@ -1,0 +1,77 @@
+//! Readers: a few connections, each reading its own snapshot on a blocking thread, beside each other and the writer.
+
+use std::{path::PathBuf, sync::Arc};
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
+
+use super::{
+    connection,
+    failure::Failure,
+    query::Refusal,
+    schema::{self, Position},
+};
+use crate::Error;
+
+/// The connections that aren't in use, and as many permits as there may be connections.
+pub(super) struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    permits: Semaphore,
+    count: u32,
+}
+
+impl Readers {
+    /// Connections are made when they are first needed.
+    pub(super) fn new(path: PathBuf, count: u32) -> Self {
+        let permits = Semaphore::new(usize::try_from(count).unwrap_or(usize::MAX));
+        Self { path, idle: Mutex::default(), permits, count }
+    }
+
+    /// Runs `query` on a snapshot. Returns the snapshot's position with the answer.
+    pub(super) async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        query: impl FnOnce(&Connection, Position) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<(Position, T), Error> {
+        let Ok(_permit) = self.permits.acquire().await else { return Err(Error::Closed) };
+        let readers = Arc::clone(self);
+        let read = move || readers.run(query);
+        match tokio::task::spawn_blocking(read).await {
+            Ok(answer) => answer,
+            Err(error) => Err(Error::Backend { doing: "read", detail: error.to_string() }),
+        }
+    }
+
+    fn run<T>(&self, query: impl FnOnce(&Connection, Position) -> Result<T, Refusal>) -> Result<(Position, T), Error> {
+        let failed = |error: rusqlite::Error| Failure::new(&self.path, "read", &error);
+        let idle = self.idle.lock().pop();
+        let conn = match idle {
+            Some(conn) => conn,
+            None => connection::reader(&self.path).map_err(failed)?,
+        };
+        let answer = (|| {
+            let snapshot = conn.unchecked_transaction()?;
+            let position = schema::position(&snapshot)?;
+            let answer = query(&snapshot, position)?;
+            snapshot.commit()?;
+            Ok((position, answer))
+        })();
+        // Memory of a large answer goes back.
+        let _ = conn.release_memory();
+        self.idle.lock().push(conn);
+        answer.map_err(|refusal| match refusal {
+            Refusal::Revision(error) => error,
+            Refusal::Sqlite(error) => failed(error).into(),
+        })
+    }
+
+    /// Waits for the reads that are under way, and refuses new ones.
+    pub(super) async fn close(&self) {
+        // An error means it is closed already.
+        if let Ok(_all) = self.permits.acquire_many(self.count).await {
+            self.permits.close();
+            self.idle.lock().clear();
+        }
+    }
+}

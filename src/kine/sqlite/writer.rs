@@ -1,0 +1,242 @@
+//! The writer: one thread, one connection. It takes all writes that wait, commits them in one transaction with one sync
+//! (group commit), tells the watches, then answers each caller. In between it does the housekeeping.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, TryRecvError},
+    },
+    time::{Duration, Instant},
+};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::{
+    checkpoint::{self, Checkpoint},
+    compact::{self, Compactor},
+    failure::Failure,
+    lease::{self, Leases},
+    lock::Lock,
+    schema::Position,
+    transaction::{Op, Outcome},
+    watch::Hub,
+};
+use crate::{Error, Event, Revision};
+
+/// Writes in one transaction at most: a bound for its memory, and for how long the first waits for the last.
+const BATCH: usize = 512;
+
+/// What the writer is asked to do.
+pub(super) enum Request {
+    Write(Write),
+    Compact(compact::Request),
+    /// Stop, after what was asked before; the answer comes when the file is closed.
+    Close(oneshot::Sender<()>),
+}
+
+/// A write, and who waits for it: nobody, if the key's time has passed.
+pub(super) struct Write {
+    pub(super) op: Op,
+    pub(super) reply: Option<oneshot::Sender<Result<Revision, Error>>>,
+}
+
+/// The state of the writer's thread.
+pub(super) struct Writer {
+    pub(super) conn: Connection,
+    pub(super) path: PathBuf,
+    pub(super) lock: Lock,
+    pub(super) hub: Arc<Hub>,
+    pub(super) requests: Receiver<Request>,
+    pub(super) position: Position,
+    pub(super) compactor: Compactor,
+    pub(super) leases: Leases,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) progress: Progress,
+    /// A failure is logged when it begins, and when it is over.
+    pub(super) failing: bool,
+}
+
+/// When the watches are next told how far they are.
+pub(super) struct Progress {
+    pub(super) interval: Duration,
+    pub(super) due: Instant,
+}
+
+/// The end: somebody asked for it, or there is nobody left to ask anything.
+struct End(Option<oneshot::Sender<()>>);
+
+impl Writer {
+    /// Serves requests until the end.
+    pub(super) fn run(mut self) {
+        let End(reply) = loop {
+            let mut writes = Vec::new();
+            let end = self.gather(&mut writes);
+            self.commit(writes);
+            self.expire();
+            if end.is_none() {
+                self.compact();
+            }
+            self.report(|writer| writer.checkpoint.keep_short(&writer.conn), "checkpoint the WAL");
+            if self.progress.due <= Instant::now() {
+                self.progress.due = Instant::now() + self.progress.interval;
+                self.hub.progress();
+            }
+            if let Some(end) = end {
+                break end;
+            }
+        };
+        self.close();
+        if let Some(reply) = reply {
+            let _ = reply.send(());
+        }
+    }
+
+    /// Waits for something to do, then takes all there is.
+    fn gather(&mut self, writes: &mut Vec<Write>) -> Option<End> {
+        let wait = [self.compactor.wait(self.position), self.leases.wait()]
+            .into_iter()
+            .flatten()
+            .fold(self.progress.due.saturating_duration_since(Instant::now()), Duration::min);
+        let mut next = match self.requests.recv_timeout(wait) {
+            Ok(request) => request,
+            Err(RecvTimeoutError::Timeout) => return None,
+            Err(RecvTimeoutError::Disconnected) => return Some(End(None)),
+        };
+        loop {
+            match next {
+                Request::Write(write) => writes.push(write),
+                Request::Compact(request) => self.compactor.ask(request),
+                Request::Close(reply) => return Some(End(Some(reply))),
+            }
+            if writes.len() == BATCH {
+                return None;
+            }
+            next = match self.requests.try_recv() {
+                Ok(request) => request,
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => return Some(End(None)),
+            };
+        }
+    }
+
+    /// Makes the writes durable, in order. A failed comparison fails only itself; what fails the transaction fails all.
+    fn commit(&mut self, writes: Vec<Write>) {
+        if writes.is_empty() {
+            return;
+        }
+        match self.transact(&writes) {
+            Ok(outcomes) => {
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!(path = %self.path.display(), "the datastore can be written to again");
+                }
+                let events: Vec<Event> = outcomes.iter().filter_map(Outcome::event).cloned().collect();
+                self.position.current = events.last().map_or(self.position.current, Event::revision);
+                // Before the answers: who has one finds its write at the current revision.
+                self.hub.publish(self.position, events);
+                for (write, outcome) in writes.into_iter().zip(outcomes) {
+                    answer(write, || outcome.answer());
+                }
+            }
+            Err(error) => {
+                let failure = Failure::new(&self.path, "write", &error);
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(path = %self.path.display(), %error, "cannot write to the datastore");
+                }
+                for write in writes {
+                    answer(write, || Err(failure.clone().into()));
+                }
+            }
+        }
+    }
+
+    fn transact(&mut self, writes: &[Write]) -> rusqlite::Result<Vec<Outcome>> {
+        let now = self.leases.now(&self.conn)?;
+        let tx = self.conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let mut current = self.position.current;
+        let mut outcomes = Vec::with_capacity(writes.len());
+        for write in writes {
+            let outcome = write.op.apply(&tx, current, now)?;
+            current = outcome.event().map_or(current, Event::revision);
+            outcomes.push(outcome);
+        }
+        tx.commit()?;
+        for outcome in &outcomes {
+            if let Some(Event::Put { kv, .. }) = outcome.event()
+                && kv.lease > 0
+            {
+                self.leases.note(lease::end(now, kv.lease));
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Deletes the keys whose time has passed.
+    fn expire(&mut self) {
+        self.report(
+            |writer| {
+                let Some(expired) = writer.leases.expired(&writer.conn)? else { return Ok(()) };
+                writer.commit(expired.into_iter().map(|op| Write { op, reply: None }).collect());
+                if writer.failing { Ok(()) } else { writer.leases.settle(&writer.conn) }
+            },
+            "delete keys whose time has passed",
+        );
+    }
+
+    fn compact(&mut self) {
+        if self.compactor.wait(self.position) != Some(Duration::ZERO) {
+            return;
+        }
+        match self.compactor.step(&mut self.conn, self.position) {
+            Ok(compacted) if compacted > self.position.compacted => {
+                self.position.compacted = compacted;
+                self.hub.compacted(compacted);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                self.warn("compact", &error);
+                let failure = Failure::new(&self.path, "compact", &error);
+                self.compactor.give_up(&|| failure.clone().into());
+            }
+        }
+    }
+
+    /// Empties the WAL and closes the file, then lets go of the lock.
+    fn close(self) {
+        self.hub.close();
+        let Self { conn, path, lock, .. } = self;
+        if let Err(error) = checkpoint::truncate(&conn) {
+            warn(&path, "empty the WAL", &error);
+        }
+        match conn.close() {
+            Ok(()) => lock.clean(),
+            Err((_, error)) => warn(&path, "close", &error),
+        }
+    }
+
+    /// Housekeeping that failed: nothing is lost, and it is tried again later.
+    fn report(&mut self, task: impl FnOnce(&mut Self) -> rusqlite::Result<()>, doing: &'static str) {
+        if let Err(error) = task(self) {
+            self.warn(doing, &error);
+        }
+    }
+
+    fn warn(&self, doing: &'static str, error: &rusqlite::Error) {
+        // While writes fail, for lack of space most likely, so does all of this; it has been said once.
+        if !self.failing {
+            warn(&self.path, doing, error);
+        }
+    }
+}
+
+fn warn(path: &Path, doing: &'static str, error: &rusqlite::Error) {
+    tracing::warn!(path = %path.display(), doing, %error, "datastore housekeeping failed");
+}
+
+fn answer(write: Write, answer: impl FnOnce() -> Result<Revision, Error>) {
+    if let Some(reply) = write.reply {
+        // A caller that no longer waits needs no answer.
+        let _ = reply.send(answer());
+    }
+}

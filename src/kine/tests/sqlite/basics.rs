@@ -1,0 +1,120 @@
+//! Revisions, compare-and-swap, reads of now and of the past.
+
+use super::*;
+
+#[tokio::test]
+async fn each_write_has_its_own_revision_and_a_refused_one_none() {
+    let Store { store, .. } = &Store::new();
+    let key = bytes("/a");
+    assert_eq!(store.current_revision().await.unwrap(), 1);
+    assert_eq!(store.create(key.clone(), bytes("1"), 0).await.unwrap(), 2);
+    assert_eq!(conflict(store.create(key.clone(), bytes("2"), 0).await), 2);
+    assert_eq!(store.update(key.clone(), 2, bytes("2"), 0).await.unwrap(), 3);
+    assert_eq!(conflict(store.update(key.clone(), 2, bytes("3"), 0).await), 3);
+    assert_eq!(conflict(store.delete(key.clone(), 2).await), 3);
+    assert_eq!(store.delete(key.clone(), 3).await.unwrap(), 4);
+    assert_eq!(conflict(store.delete(key.clone(), 3).await), 0);
+    assert_eq!(conflict(store.update(key.clone(), 0, bytes("3"), 0).await), 0);
+    assert_eq!(store.create(key.clone(), bytes("4"), 0).await.unwrap(), 5);
+    assert_eq!(store.current_revision().await.unwrap(), 5);
+
+    let mut history = Vec::new();
+    for revision in 1..=5 {
+        let (current, kv) = store.get(key.clone(), revision).await.unwrap();
+        assert_eq!(current, 5);
+        history.push(kv.map(|kv| (kv.value, kv.create_revision, kv.mod_revision)));
+    }
+    let expected = [None, Some((bytes("1"), 2, 2)), Some((bytes("2"), 2, 3)), None, Some((bytes("4"), 5, 5))];
+    assert_eq!(history, expected);
+    assert!(matches!(store.get(key, 6).await, Err(Error::Future { asked: 6, current: 5 })));
+}
+
+#[tokio::test]
+async fn a_range_is_in_key_order_bounded_and_counted() {
+    let Store { store, .. } = &Store::new();
+    for key in ["/b/2", "/a/1", "/b/10", "/b/1", "/c/1"] {
+        store.create(bytes(key), bytes(key), 0).await.unwrap();
+    }
+    let gone = store.create(bytes("/b/0"), bytes(""), 0).await.unwrap();
+    store.delete(bytes("/b/0"), gone).await.unwrap();
+
+    let keys = |range: &k3s_kine::Range| range.kvs.iter().map(|kv| kv.key.clone()).collect::<Vec<_>>();
+    let range = store.range(bytes("/b/"), bytes("/b0"), 0, 0).await.unwrap();
+    assert_eq!(
+        (keys(&range), range.more, range.count, range.revision),
+        (vec![bytes("/b/1"), bytes("/b/10"), bytes("/b/2")], false, 3, 8)
+    );
+    let range = store.range(bytes("/b/"), bytes("/b0"), 2, 0).await.unwrap();
+    assert_eq!((keys(&range), range.more, range.count), (vec![bytes("/b/1"), bytes("/b/10")], true, 3));
+    let range = store.range(bytes("/b/"), bytes("/b0"), 0, gone).await.unwrap();
+    assert_eq!(range.count, 4);
+    // The end of the range of everything looks like a number to SQLite.
+    let range = store.range(bytes("/"), bytes("0"), 0, 0).await.unwrap();
+    assert_eq!(range.count, 5);
+    assert_eq!(store.range(bytes("/c"), bytes("/c"), 0, 0).await.unwrap().count, 0);
+}
+
+#[tokio::test]
+async fn keys_and_values_may_be_any_bytes() {
+    let Store { store, .. } = &Store::new();
+    for key in [&b"/\xff\xfe"[..], b"/a\0b", "/ü".as_bytes(), b"compact", b"x"] {
+        let (key, value) = (Bytes::from_static(key), Bytes::from_static(b"\0\xff"));
+        let revision = store.create(key.clone(), value.clone(), 0).await.unwrap();
+        let kv = store.get(key.clone(), 0).await.unwrap().1.unwrap();
+        assert_eq!((kv.key, kv.value, kv.mod_revision), (key, value, revision));
+    }
+    for key in ["", "1", "-1", ".5", " 1", "\t2", "gap-7", "compact_rev_key"] {
+        let refused = store.create(bytes(key), bytes(""), 0).await;
+        assert!(matches!(refused, Err(Error::Backend { .. })), "{key:?}: {refused:?}");
+        assert_eq!(store.get(bytes(key), 0).await.unwrap().1, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_writers_that_compete_one_wins_each_round() {
+    let store = std::sync::Arc::new(Store::new());
+    let key = bytes("/counter");
+    store.store.create(key.clone(), bytes("0"), 0).await.unwrap();
+    let tasks: Vec<_> = (0..16)
+        .map(|_| {
+            let (store, key) = (store.clone(), key.clone());
+            tokio::spawn(async move {
+                for _ in 0..20 {
+                    loop {
+                        let kv = store.store.get(key.clone(), 0).await.unwrap().1.unwrap();
+                        let count: u32 = std::str::from_utf8(&kv.value).unwrap().parse().unwrap();
+                        let value = bytes((count + 1).to_string());
+                        if store.store.update(key.clone(), kv.mod_revision, value, 0).await.is_ok() {
+                            break;
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let (revision, kv) = store.store.get(key, 0).await.unwrap();
+    assert_eq!(kv.unwrap().value, bytes("320"));
+    assert_eq!(revision, 2 + 320);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_one_call_told_of_is_known_to_the_others() {
+    let store = std::sync::Arc::new(Store::new());
+    let writer = tokio::spawn({
+        let store = store.clone();
+        async move {
+            for n in 0..300 {
+                store.store.create(bytes(format!("/{n}")), bytes(""), 0).await.unwrap();
+            }
+        }
+    });
+    while !writer.is_finished() {
+        let (revision, _) = store.store.get(bytes("/0"), 0).await.unwrap();
+        assert!(store.store.current_revision().await.unwrap() >= revision);
+        drop(store.store.watch(bytes("/"), bytes("0"), revision).await.unwrap());
+    }
+    writer.await.unwrap();
+}

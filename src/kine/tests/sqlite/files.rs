@@ -1,0 +1,116 @@
+//! Files: their modes, their owners, damage, and the ones kine made.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+#[tokio::test]
+async fn what_it_makes_is_for_its_user_alone_and_one_file_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("server/db/state.db");
+    let store = Sqlite::open(&path, Options::default()).unwrap();
+    store.create(bytes("/a"), bytes(""), 0).await.unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(path.parent().unwrap()), 0o700);
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        assert_eq!(mode(Path::new(&format!("{}{suffix}", path.display()))), 0o600, "{suffix}");
+    }
+    store.close().await.unwrap();
+    let mut left: Vec<_> =
+        std::fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["state.db", "state.db.lock"]);
+}
+
+#[tokio::test]
+async fn a_second_open_is_refused_until_the_first_is_closed() {
+    let store = Store::new();
+    match Sqlite::open(&store.path(), Options::default()).map(drop) {
+        Err(Error::InUse { detail, .. }) => assert!(detail.contains(&std::process::id().to_string()), "{detail}"),
+        other => panic!("{other:?}"),
+    }
+    store.store.create(bytes("/a"), bytes(""), 0).await.unwrap();
+    store.reopen(Options::default()).await;
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_named_with_what_to_do() {
+    let store = Store::new();
+    let value = bytes("x".repeat(3000));
+    for n in 0..200 {
+        store.store.create(bytes(format!("/{n}")), value.clone(), 0).await.unwrap();
+    }
+    store.store.close().await.unwrap();
+    let whole = std::fs::read(store.path()).unwrap();
+
+    let refused = |content: &[u8]| {
+        std::fs::write(store.path(), content).unwrap();
+        // As after a power cut.
+        std::fs::write(store.folder.path().join("state.db.lock"), "1\n").unwrap();
+        match Sqlite::open(&store.path(), Options::default()).map(drop) {
+            Err(Error::Corrupt { path, detail }) => {
+                assert_eq!(path, store.path().display().to_string());
+                assert!(detail.contains(".recover"), "{detail}");
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    refused(&vec![7; 100_000]);
+    refused(&whole[..whole.len() / 2]);
+    let mut torn = whole.clone();
+    torn[whole.len() / 2..].fill(0);
+    refused(&torn);
+
+    std::fs::write(store.path(), &whole).unwrap();
+    let store = Sqlite::open(&store.path(), Options::default()).unwrap();
+    assert_eq!(store.range(bytes("/"), bytes("0"), 0, 0).await.unwrap().count, 200);
+    store.close().await.unwrap();
+}
+
+/// The table as an older kine leaves it, with a key updated, one deleted, and a gap.
+const KINE: &str = "
+PRAGMA journal_mode = WAL;
+CREATE TABLE kine (id INTEGER PRIMARY KEY AUTOINCREMENT, name INTEGER, created INTEGER, deleted INTEGER,
+    create_revision INTEGER, prev_revision INTEGER, lease INTEGER, value BLOB, old_value BLOB);
+CREATE INDEX kine_name_index ON kine (name);
+CREATE UNIQUE INDEX kine_name_prev_revision_uindex ON kine (name, prev_revision);
+INSERT INTO kine VALUES (1, 'compact_rev_key', 1, 0, 0, 3, 0, '', NULL);
+INSERT INTO kine VALUES (3, '/registry/a', 1, 0, 0, 0, 0, x'31', NULL);
+INSERT INTO kine VALUES (4, '/registry/b', 1, 0, 0, 0, 0, x'32', NULL);
+INSERT INTO kine VALUES (5, 'gap-5', 0, 1, 0, 0, 0, NULL, NULL);
+INSERT INTO kine VALUES (6, '/registry/a', 0, 0, 3, 3, 0, x'33', x'31');
+INSERT INTO kine VALUES (7, '/registry/b', 0, 1, 4, 4, 0, x'32', x'32');
+INSERT INTO kine VALUES (8, '/registry/b', 1, 0, 0, 7, 0, x'34', x'32');";
+
+#[tokio::test]
+async fn a_file_of_kine_opens_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    sql(&path).execute_batch(KINE).unwrap();
+    let store = Sqlite::open(&path, Options::default()).unwrap();
+    assert_eq!(store.current_revision().await.unwrap(), 8);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let range = store.range(bytes("/registry/"), bytes("/registry0"), 0, 0).await.unwrap();
+    let kvs: Vec<_> = range.kvs.into_iter().map(|kv| (kv.value, kv.create_revision, kv.mod_revision)).collect();
+    assert_eq!(kvs, [(bytes("3"), 3, 6), (bytes("4"), 8, 8)]);
+    assert!(matches!(store.get(bytes("/registry/a"), 2).await, Err(Error::Compacted { compacted: 3, .. })));
+
+    // Every key there is, so that the gap and kine's bookkeeping would show.
+    let mut watch = store.watch(bytes("!"), bytes("~"), 3).await.unwrap();
+    let events = take(&mut watch, 4).await;
+    assert_eq!(events.iter().map(Event::revision).collect::<Vec<_>>(), [4, 6, 7, 8]);
+    assert!(matches!(&events[1], Event::Put { previous: Some(kv), .. } if kv.value == bytes("1")));
+    assert!(matches!(&events[2], Event::Delete { previous, .. } if previous.mod_revision == 4));
+
+    assert_eq!(store.update(bytes("/registry/b"), 8, bytes("5"), 0).await.unwrap(), 9);
+    store.compact(9).await.unwrap();
+    store.close().await.unwrap();
+    let conn = sql(&path);
+    let ids = |sql: &str| -> Vec<i64> {
+        conn.prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    assert_eq!(ids("SELECT id FROM kine ORDER BY id"), [1, 6, 9]);
+    assert_eq!(ids("SELECT prev_revision FROM kine WHERE id = 1"), [9]);
+    assert_eq!(ids("PRAGMA auto_vacuum"), [2], "it can shrink from now on");
+}

@@ -1,0 +1,84 @@
+//! The datastore in SQLite, seen from outside, on real files.
+
+mod basics;
+mod compaction;
+mod crash;
+mod files;
+mod full_disk;
+mod leases;
+mod model;
+mod watches;
+
+use std::{path::Path, time::Duration};
+
+use bytes::Bytes;
+use k3s_kine::{
+    Datastore, Error, Event, Revision, Watch, WatchBatch,
+    sqlite::{Options, Sqlite},
+};
+
+/// A datastore in a folder that goes with it.
+struct Store {
+    folder: tempfile::TempDir,
+    store: Sqlite,
+}
+
+impl Store {
+    fn new() -> Self {
+        Self::with(Options::default())
+    }
+
+    fn with(options: Options) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&folder.path().join("state.db"), options).unwrap();
+        Self { folder, store }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.folder.path().join("state.db")
+    }
+
+    /// Closes it and opens it again.
+    async fn reopen(self, options: Options) -> Self {
+        self.store.close().await.unwrap();
+        let store = Sqlite::open(&self.path(), options).unwrap();
+        Self { folder: self.folder, store }
+    }
+}
+
+fn bytes(text: impl Into<String>) -> Bytes {
+    Bytes::from(text.into())
+}
+
+/// The revision found instead of the expected one; 0 for none.
+fn conflict<T: std::fmt::Debug>(answer: Result<T, Error>) -> Revision {
+    match answer {
+        Err(Error::Conflict { current, .. }) => current.map_or(0, |kv| kv.mod_revision),
+        other => panic!("{other:?} is no conflict"),
+    }
+}
+
+async fn all(store: &Sqlite, after: Revision) -> Watch {
+    store.watch(bytes("/"), bytes("0"), after).await.unwrap()
+}
+
+/// The next `count` events.
+async fn take(watch: &mut Watch, count: usize) -> Vec<Event> {
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        match next(watch).await.expect("the watch ended") {
+            WatchBatch::Events(events) => taken.extend(events),
+            WatchBatch::Progress(_) => {}
+        }
+    }
+    assert_eq!(taken.len(), count, "{taken:?}");
+    taken
+}
+
+async fn next(watch: &mut Watch) -> Option<WatchBatch> {
+    tokio::time::timeout(Duration::from_secs(20), watch.recv()).await.expect("nothing came")
+}
+
+fn sql(path: &Path) -> rusqlite::Connection {
+    rusqlite::Connection::open(path).unwrap()
+}
