@@ -7,3 +7,8 @@ pub mod status;
 pub mod time;
 pub mod quantity;
 pub mod selector;
+pub mod presence;
+pub mod resource;
+pub mod schema;
+pub mod strategy;
+pub mod validation;
