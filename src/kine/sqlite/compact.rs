@@ -43,7 +43,7 @@ impl Compactor {
             previous: current,
             target: 0,
             requests: Vec::new(),
-            rows: Pace::new(128),
+            rows: Pace::new(32),
             vacuum: None,
         }
     }
@@ -126,7 +126,8 @@ impl Pace {
         if took > STEP {
             self.size = (self.size / 2).max(8);
         } else if took < STEP / 4 {
-            self.size = (self.size * 2).min(4096);
+            // Not by much more: where many rows were gone already, all may be there in the next step.
+            self.size = (self.size * 2).min(512);
         }
     }
 }

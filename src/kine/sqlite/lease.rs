@@ -86,6 +86,7 @@ impl Leases {
             return Ok(None);
         }
         self.not_before = Instant::now() + RETRY;
+        // If the clock was set, nothing may be due after all.
         let now = self.now(conn)?;
         let mut statement = conn.prepare_cached(
             "SELECT kine.id, kine.name FROM kine_lease JOIN kine ON kine.id = kine_lease.id
@@ -130,4 +131,30 @@ fn first(conn: &Connection) -> rusqlite::Result<Option<i64>> {
 fn wall_clock() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_ends_no_key_early() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        super::super::schema::prepare(&mut conn).unwrap();
+        let mut leases = Leases::open(&conn).unwrap();
+        let hour = 3_600_000;
+        // The clock was an hour behind when the key was written.
+        leases.clock.0 -= hour;
+        let ends = end(wall_clock() - hour, 60);
+        remember(&conn, 7, ends).unwrap();
+        leases.note(ends);
+        assert_eq!(leases.wait(), Some(Duration::ZERO));
+
+        leases.now(&conn).unwrap();
+        assert!(leases.wait().unwrap() > Duration::from_secs(50));
+        assert!(first(&conn).unwrap().unwrap() > wall_clock() + 50_000);
+        let shifted = leases.next;
+        leases.now(&conn).unwrap();
+        assert_eq!(leases.next, shifted, "once is enough");
+    }
 }

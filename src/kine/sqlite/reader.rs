@@ -57,8 +57,6 @@ impl Readers {
             snapshot.commit()?;
             Ok((position, answer))
         })();
-        // Memory of a large answer goes back.
-        let _ = conn.release_memory();
         self.idle.lock().push(conn);
         answer.map_err(|refusal| match refusal {
             Refusal::Revision(error) => error,

@@ -122,7 +122,7 @@ async fn the_wal_stays_short_under_steady_writes_and_reads() {
         .collect();
     let (mut revision, mut longest) = (store.store.create(bytes("/a"), value.clone(), 0).await.unwrap(), 0);
     let wal = store.folder.path().join("state.db-wal");
-    for _ in 0..3000 {
+    for _ in 0..1500 {
         revision = store.store.update(bytes("/a"), revision, value.clone(), 0).await.unwrap();
         longest = longest.max(std::fs::metadata(&wal).unwrap().len());
     }
