@@ -1,14 +1,15 @@
 //! What a Kubernetes object is, with no I/O.
 
 pub mod authentication;
+pub mod decode;
 pub mod object;
-pub mod quote;
-pub mod status;
-pub mod time;
-pub mod quantity;
-pub mod selector;
 pub mod presence;
+pub mod quantity;
+pub mod quote;
 pub mod resource;
 pub mod schema;
+pub mod selector;
+pub mod status;
 pub mod strategy;
+pub mod time;
 pub mod validation;

@@ -34,6 +34,15 @@ fn is_flat(schema: Schema) -> bool {
 }
 
 fn normalize_object(fields: &mut Map<String, Value>, schema: Schema) {
+    if !schema.is_builtin() {
+        // A custom resource is no Go struct, but its metadata is.
+        for (name, value) in fields {
+            if let Some(schema) = schema.field(name) {
+                normalize(value, schema);
+            }
+        }
+        return;
+    }
     fields.retain(|name, value| match schema.field(name) {
         Some(schema) => {
             normalize(value, schema);

@@ -203,6 +203,30 @@ impl<'a> Schema<'a> {
         self.text(self.node().type_name)
     }
 
+    /// What Go calls the type of the value, as it stands in error messages: `int32`, `[]v1.Container`.
+    pub fn go_type(self) -> String {
+        if let Some(name) = self.text(self.node().go_type) {
+            return name.to_owned();
+        }
+        let named = |otherwise: &str| self.type_name().map_or_else(|| otherwise.to_owned(), go_name);
+        match self.kind() {
+            Kind::Array if self.format() == Some("byte") => "[]uint8".to_owned(),
+            Kind::Array => format!("[]{}", self.items().map_or_else(|| "string".to_owned(), Schema::go_type)),
+            Kind::Map => format!("map[string]{}", self.values().map_or_else(|| "string".to_owned(), Schema::go_type)),
+            Kind::String if self.format() == Some("byte") => "[]uint8".to_owned(),
+            Kind::String => named("string"),
+            Kind::Integer => self.format().unwrap_or("int64").to_owned(),
+            Kind::Number => "float64".to_owned(),
+            Kind::Boolean => "bool".to_owned(),
+            Kind::Object | Kind::IntOrString | Kind::Any => named("interface {}"),
+        }
+    }
+
+    /// Whether this is a type of Kubernetes' own, rather than of a custom resource.
+    pub fn is_builtin(self) -> bool {
+        std::ptr::eq(self.table, &BUILTIN)
+    }
+
     /// Whether fields that the schema doesn't name are kept.
     pub fn preserves_unknown(self) -> bool {
         self.has(FLAGS.preserve_unknown) || self.kind() == Kind::Any
@@ -238,6 +262,13 @@ pub fn definition(name: &str) -> Option<Schema<'static>> {
 /// All built-in definitions, sorted by name.
 pub fn definitions() -> impl Iterator<Item = (&'static str, Schema<'static>)> {
     DEFINITIONS.iter().map(|node| (definition_name(*node), Schema { table: &BUILTIN, node: *node }))
+}
+
+/// `v1.Pod` of `io.k8s.api.core.v1.Pod`.
+fn go_name(definition: &str) -> String {
+    let mut segments = definition.rsplit('.');
+    let (name, package) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
+    format!("{package}.{name}")
 }
 
 fn definition_name(node: u32) -> &'static str {

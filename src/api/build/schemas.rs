@@ -125,16 +125,21 @@ fn add_presence(definitions: &mut Map<String, Value>) {
         let extension = match words.next() {
             Some("always") => "x-kubernetes-always",
             Some("pointer") => "x-kubernetes-pointer",
-            _ => panic!("data/presence.txt: neither always nor pointer: {line}"),
+            Some("type") => "x-kubernetes-go-type",
+            _ => panic!("data/presence.txt: neither always, pointer nor type: {line}"),
         };
         let suffix = format!(".{}", words.next().unwrap_or_default());
         let name = definitions.keys().find(|name| name.ends_with(&suffix)).cloned();
         let name = name.unwrap_or_else(|| panic!("data/presence.txt: no such type: {line}"));
         for field in words {
-            let (field, value) = field.strip_prefix('!').map_or((field, true), |field| (field, false));
+            let (field, value): (&str, Value) = match (field.strip_prefix('!'), field.split_once('=')) {
+                (Some(field), _) => (field, false.into()),
+                (None, Some((field, name))) => (field, name.into()),
+                (None, None) => (field, true.into()),
+            };
             let schema = property(definitions, &name, field);
             let schema = schema.unwrap_or_else(|| panic!("data/presence.txt: {name} has no field {field}"));
-            schema.insert(extension.into(), value.into());
+            schema.insert(extension.into(), value);
         }
     }
 }
@@ -161,12 +166,13 @@ pub fn source(table: &Owned, definitions: &BTreeMap<String, u32>) -> String {
     for n in &table.nodes {
         let _ = write!(
             out,
-            "Node{{kind:{},flags:{},type_name:{},format:{},default:{},merge_key:{},description:{},description_len:{},\
+            "Node{{kind:{},flags:{},type_name:{},format:{},go_type:{},default:{},merge_key:{},description:{},description_len:{},\
              target:{},items:{},fields:{},required:{},map_keys:{}}},",
             n.kind,
             n.flags,
             n.type_name,
             n.format,
+            n.go_type,
             n.default,
             n.merge_key,
             n.description,

@@ -136,6 +136,7 @@ impl<'a> Builder<'a> {
             }
         }
         node.merge_key = text("x-kubernetes-patch-merge-key").map_or(0, |key| self.intern(key));
+        node.go_type = text("x-kubernetes-go-type").map_or(0, |name| self.intern(name));
         node.format = text("format").map_or(0, |format| self.intern(format));
         node.default = schema.get("default").map_or(0, |default| self.intern(&default.to_string()));
         node.map_keys = self.words(schema.get("x-kubernetes-list-map-keys"));

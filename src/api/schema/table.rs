@@ -57,6 +57,8 @@ pub struct Node {
     pub flags: u32,
     pub type_name: u32,
     pub format: u32,
+    /// What Go calls the type, where it is neither a struct's name nor a basic type.
+    pub go_type: u32,
     pub default: u32,
     pub merge_key: u32,
     pub description: u32,
