@@ -9,8 +9,10 @@ use tokio::sync::oneshot;
 use super::schema::{COMPACT_REV_KEY, Position};
 use crate::{Error, Revision};
 
-/// What a step may take.
-const STEP: Duration = Duration::from_millis(4);
+/// What a step may take before its commit, which takes as long again or twice that.
+const STEP: Duration = Duration::from_millis(2);
+/// Revisions, or free pages, between two looks at the clock.
+const PIECE: i64 = 16;
 /// Free pages that stay in the file for what is written next (1 MiB); with a large file, an eighth of it.
 const SPARE_PAGES: i64 = 256;
 
@@ -30,8 +32,7 @@ pub(super) struct Compactor {
     previous: Revision,
     target: Revision,
     requests: Vec<Request>,
-    rows: Pace,
-    vacuum: Option<Pace>,
+    vacuuming: bool,
 }
 
 impl Compactor {
@@ -43,8 +44,7 @@ impl Compactor {
             previous: current,
             target: 0,
             requests: Vec::new(),
-            rows: Pace::new(32),
-            vacuum: None,
+            vacuuming: false,
         }
     }
 
@@ -56,7 +56,7 @@ impl Compactor {
 
     /// How long until [`Compactor::step`] is worth a call; zero while a compaction is under way.
     pub(super) fn wait(&self, position: Position) -> Option<Duration> {
-        if self.target > position.compacted || self.vacuum.is_some() || !self.requests.is_empty() {
+        if self.target > position.compacted || self.vacuuming || !self.requests.is_empty() {
             return Some(Duration::ZERO);
         }
         Some(self.due?.saturating_duration_since(Instant::now()))
@@ -65,25 +65,19 @@ impl Compactor {
     /// Does a little of what is to do. Returns how far the history is compacted now.
     pub(super) fn step(&mut self, conn: &mut Connection, position: Position) -> rusqlite::Result<Revision> {
         self.start_if_due(position);
-        let started = Instant::now();
         if self.target > position.compacted {
-            let upto = self.target.min(position.compacted + self.rows.size);
-            forget(conn, position, upto)?;
-            self.rows.adjust(started.elapsed());
+            let upto = forget(conn, position, self.target)?;
             if upto == self.target {
                 tracing::debug!(revision = upto, "compacted");
-                self.vacuum = shrinkable(conn)?.then(|| Pace::new(16));
+                self.vacuuming = shrinkable(conn)?;
             }
             self.answer(upto);
             return Ok(upto);
         }
         self.answer(position.compacted);
-        if let Some(pace) = &mut self.vacuum {
-            vacuum(conn, pace.size)?;
-            pace.adjust(started.elapsed());
-            if !shrinkable(conn)? {
-                self.vacuum = None;
-            }
+        if self.vacuuming {
+            vacuum(conn)?;
+            self.vacuuming = shrinkable(conn)?;
         }
         Ok(position.compacted)
     }
@@ -91,7 +85,7 @@ impl Compactor {
     /// A step failed: tells those who wait, and leaves the rest to the next time.
     pub(super) fn give_up(&mut self, failure: &dyn Fn() -> Error) {
         self.target = 0;
-        self.vacuum = None;
+        self.vacuuming = false;
         for request in self.requests.drain(..) {
             // A caller that no longer waits needs no answer.
             let _ = request.reply.send(Err(failure()));
@@ -112,46 +106,34 @@ impl Compactor {
     }
 }
 
-/// How much to do at once, so that a step takes about as long as it may.
-struct Pace {
-    size: i64,
-}
-
-impl Pace {
-    fn new(size: i64) -> Self {
-        Self { size }
-    }
-
-    fn adjust(&mut self, took: Duration) {
-        if took > STEP {
-            self.size = (self.size / 2).max(8);
-        } else if took < STEP / 4 {
-            // Not by much more: where many rows were gone already, all may be there in the next step.
-            self.size = (self.size * 2).min(512);
-        }
-    }
-}
-
-/// Deletes what the rows up to `upto` superseded, and those of them that are deletions themselves.
+/// Deletes what the rows up to `target` superseded, and those of them that are deletions themselves, for as long as a
+/// step may take. Returns how far it came.
 ///
-/// How far it came is recorded in the same transaction: a crash between two steps leaves no row behind for ever. A key's
-/// last value and its deletion go together, since the value is what the deletion superseded.
-fn forget(conn: &mut Connection, position: Position, upto: Revision) -> rusqlite::Result<()> {
+/// That is recorded in the same transaction: a crash between two steps leaves no row behind for ever. A key's last value
+/// and its deletion go together, since the value is what the deletion superseded.
+fn forget(conn: &mut Connection, position: Position, target: Revision) -> rusqlite::Result<Revision> {
+    let started = Instant::now();
     let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    tx.prepare_cached(
-        "DELETE FROM kine WHERE id IN (SELECT prev_revision FROM kine NOT INDEXED
-         WHERE id > ?1 AND id <= ?2 AND prev_revision != 0 AND name != ?3)",
-    )?
-    .execute((position.compacted, upto, COMPACT_REV_KEY))?;
-    // The newest row stays whatever it is, since to kine its id is the revision of the datastore. It may be where the
-    // last compaction ended: so from there on, not from the row after it.
-    tx.prepare_cached("DELETE FROM kine WHERE id >= ?1 AND id <= ?2 AND id < ?3 AND deleted != 0")?.execute((
-        position.compacted,
-        upto,
-        position.current,
-    ))?;
-    tx.prepare_cached("UPDATE kine SET prev_revision = ?1 WHERE name = ?2")?.execute((upto, COMPACT_REV_KEY))?;
-    tx.commit()
+    let mut done = position.compacted;
+    while done < target && started.elapsed() < STEP {
+        let upto = target.min(done + PIECE);
+        tx.prepare_cached(
+            "DELETE FROM kine WHERE id IN (SELECT prev_revision FROM kine NOT INDEXED
+             WHERE id > ?1 AND id <= ?2 AND prev_revision != 0 AND name != ?3)",
+        )?
+        .execute((done, upto, COMPACT_REV_KEY))?;
+        // The newest row stays whatever it is, since to kine its id is the revision of the datastore. It may be where
+        // the last compaction ended: so from there on, not from the row after it.
+        tx.prepare_cached("DELETE FROM kine WHERE id >= ?1 AND id <= ?2 AND id < ?3 AND deleted != 0")?.execute((
+            done,
+            upto,
+            position.current,
+        ))?;
+        done = upto;
+    }
+    tx.prepare_cached("UPDATE kine SET prev_revision = ?1 WHERE name = ?2")?.execute((done, COMPACT_REV_KEY))?;
+    tx.commit()?;
+    Ok(done)
 }
 
 fn shrinkable(conn: &Connection) -> rusqlite::Result<bool> {
@@ -160,10 +142,15 @@ fn shrinkable(conn: &Connection) -> rusqlite::Result<bool> {
     Ok(incremental && pragma("PRAGMA freelist_count")? > SPARE_PAGES.max(pragma("PRAGMA page_count")? / 8))
 }
 
-fn vacuum(conn: &Connection, pages: i64) -> rusqlite::Result<()> {
-    let mut statement = conn.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
-    let mut rows = statement.query([])?;
-    // Each step frees one page.
-    while rows.next()?.is_some() {}
-    Ok(())
+/// Gives free pages back, for as long as a step may take. The file is cut at the next checkpoint.
+fn vacuum(conn: &mut Connection) -> rusqlite::Result<()> {
+    let started = Instant::now();
+    let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    while started.elapsed() < STEP && shrinkable(&tx)? {
+        let mut statement = tx.prepare_cached(&format!("PRAGMA incremental_vacuum({PIECE})"))?;
+        let mut rows = statement.query([])?;
+        // Each row is a page that was freed.
+        while rows.next()?.is_some() {}
+    }
+    tx.commit()
 }
