@@ -1,6 +1,8 @@
-//! Strings as Go's `%q` prints them, which is how they stand in Kubernetes' messages.
+//! Strings as Go's `%q` prints them and values as `%v` does, which is how they stand in Kubernetes' messages.
 
 use std::fmt::Write;
+
+use serde_json::Value;
 
 /// `text` in double quotes with Go's escapes (`strconv.Quote`).
 pub fn quote(text: &str) -> String {
@@ -33,6 +35,21 @@ pub fn quote(text: &str) -> String {
     out
 }
 
+/// A JSON value as Go's `%v` prints what it decodes it to: `map[a:1 b:[x y]]`.
+pub fn format_value(value: &Value) -> String {
+    let joined = |parts: Vec<String>| parts.join(" ");
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", joined(items.iter().map(format_value).collect())),
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| format!("{name}:{}", format_value(value)));
+            format!("map[{}]", joined(fields.collect()))
+        }
+    }
+}
+
 /// Go's `unicode.IsPrint`, near enough: no control, format or private characters, and of the spaces only U+0020.
 fn is_printable(c: char) -> bool {
     !(c.is_control()
@@ -42,11 +59,18 @@ fn is_printable(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::quote;
+    use serde_json::json;
+
+    use super::{format_value, quote};
 
     #[test]
     fn quotes_as_go_does() {
         assert_eq!(quote("a"), r#""a""#);
         assert_eq!(quote("a\"b\\c\n\u{1}\u{7f}é\u{a0}"), r#""a\"b\\c\n\x01\x7fé\u00a0""#);
+    }
+
+    #[test]
+    fn prints_values_as_go_does() {
+        assert_eq!(format_value(&json!({"b": [1, null, "x"], "a": {"c": true}})), "map[a:map[c:true] b:[1 <nil> x]]");
     }
 }

@@ -1,0 +1,276 @@
+//! Strategic merge patch: a merge patch that knows which lists are merged, and by which key.
+//!
+//! Besides fields a patch holds directives: `$patch: replace | delete | merge` in an object or as an element of a list,
+//! `$retainKeys` (of a union, all other fields go), `$deleteFromPrimitiveList/<field>` and `$setElementOrder/<field>`.
+//! See <https://github.com/kubernetes/community/blob/master/contributors/devel/sig-api-machinery/strategic-merge-patch.md>.
+
+mod order;
+
+use serde_json::{Map, Value};
+
+use crate::quote::format_value;
+use crate::schema::{Kind, Schema};
+use crate::status::Status;
+use crate::syntax;
+
+const PATCH: &str = "$patch";
+const RETAIN_KEYS: &str = "$retainKeys";
+const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
+const SET_ORDER: &str = "$setElementOrder/";
+
+/// The object with the patch in `body` merged into it. `schema` is the object's.
+///
+/// A body that is no JSON object and directives out of shape are bad requests (400); a list element without its key is
+/// an error without reason (500), as in Kubernetes.
+pub fn apply(current: &Value, body: &[u8], schema: Schema<'_>) -> Result<Value, Status> {
+    let patch = match syntax::parse(body).map_err(Status::bad_request)? {
+        Value::Object(patch) => patch,
+        other => {
+            return Err(Status::bad_request(format!(
+                "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                syntax::type_name(&other)
+            )));
+        }
+    };
+    let original = current.as_object().cloned().unwrap_or_default();
+    merge_map(original, patch, Some(schema)).map(Value::Object)
+}
+
+/// The answer when what came out of [`apply`] is not an object of the kind: 422 about the field `patch`. `body` is the
+/// patch, `error` says what cannot be read (see [`type_error`]).
+pub fn undecodable(body: &[u8], error: &str) -> Status {
+    let patch = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    super::undecodable(&format_value(&patch), error)
+}
+
+/// The first value in `patched` that is of another type than the schema says, in the words of Kubernetes' converter
+/// from unstructured objects, which is what reads the outcome of a strategic merge patch.
+pub fn type_error(patched: &Value, schema: Schema<'_>) -> Option<String> {
+    let unrecognized = |go: &str| Some(format!("unrecognized type: {go}"));
+    let cannot = |what: &str| Some(format!("cannot restore {what} from {}", go_kind(patched)));
+    match (schema.kind(), patched) {
+        (_, Value::Null) | (Kind::Any | Kind::IntOrString, _) => None,
+        (Kind::Object, Value::Object(fields)) => {
+            fields.iter().find_map(|(name, value)| type_error(value, schema.field(name)?))
+        }
+        (Kind::Map, Value::Object(fields)) => fields.values().find_map(|value| type_error(value, schema.values()?)),
+        (Kind::Array, Value::Array(items)) => items.iter().find_map(|item| type_error(item, schema.items()?)),
+        (Kind::String, Value::String(_)) | (Kind::Boolean, Value::Bool(_)) | (Kind::Number, Value::Number(_)) => None,
+        (Kind::Integer, Value::Number(number)) if !number.is_f64() => None,
+        (Kind::Object, _) => Some(format!("cannot restore struct from: {}", go_kind(patched))),
+        (Kind::Map, _) => cannot("map"),
+        (Kind::Array, _) => cannot("slice"),
+        (Kind::String, _) => unrecognized("string"),
+        (Kind::Boolean, _) => unrecognized("bool"),
+        (Kind::Integer, _) => unrecognized(schema.format().unwrap_or("int64")),
+        (Kind::Number, _) => unrecognized("float64"),
+    }
+}
+
+fn go_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "invalid",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "slice",
+        Value::Object(_) => "map",
+    }
+}
+
+fn bad_format(of: &str) -> Status {
+    Status::bad_request(format!("invalid patch format of {of}"))
+}
+
+fn unknown_directive(directive: &Value, patch: Map<String, Value>) -> Status {
+    let patch = format_value(&Value::Object(patch));
+    Status::plain(format!("unknown patch type: {} in map: {patch}", format_value(directive)))
+}
+
+fn no_merge_key(item: &Value, key: &str) -> Status {
+    Status::plain(format!("map: {} does not contain declared merge key: {key}", format_value(item)))
+}
+
+fn merge_map(
+    mut original: Map<String, Value>,
+    mut patch: Map<String, Value>,
+    schema: Option<Schema<'_>>,
+) -> Result<Map<String, Value>, Status> {
+    if let Some(directive) = patch.remove(PATCH) {
+        return match directive.as_str() {
+            Some("replace") => Ok(without_directives_in(patch)),
+            Some("delete") => Ok(Map::new()),
+            _ => Err(unknown_directive(&directive, patch)),
+        };
+    }
+    retain_keys(&mut original, &mut patch)?;
+    merge_ordered_lists(&mut original, &mut patch, schema)?;
+    for (key, value) in patch {
+        if let Some(field) = key.strip_prefix(DELETE_FROM) {
+            delete_from_list(&mut original, field, value)?;
+            continue;
+        }
+        if value.is_null() {
+            original.remove(&key);
+            continue;
+        }
+        let field = schema.and_then(|schema| schema.child(&key));
+        let merged = match (original.remove(&key), value) {
+            (Some(Value::Object(original)), Value::Object(patch)) => Value::Object(merge_map(original, patch, field)?),
+            (Some(Value::Array(original)), Value::Array(patch)) => Value::Array(merge_list(original, patch, field)?),
+            (Some(Value::Object(_) | Value::Array(_)), Value::Null) => continue,
+            (_, value) => without_directives(value),
+        };
+        original.insert(key, merged);
+    }
+    Ok(original)
+}
+
+/// `$retainKeys`: of the fields that are there, only those it names stay; the patch may set no others.
+fn retain_keys(original: &mut Map<String, Value>, patch: &mut Map<String, Value>) -> Result<(), Status> {
+    let Some(keys) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
+    let Value::Array(keys) = keys else { return Err(bad_format("retainKeys")) };
+    let retained = |name: &str| keys.iter().any(|key| key.as_str() == Some(name));
+    let is_field = |name: &str| !name.starts_with(DELETE_FROM) && !name.starts_with(SET_ORDER);
+    if patch.iter().any(|(name, value)| !value.is_null() && is_field(name) && !retained(name)) {
+        return Err(bad_format("retainKeys"));
+    }
+    original.retain(|name, _| retained(name));
+    Ok(())
+}
+
+/// `$deleteFromPrimitiveList/<field>`
+fn delete_from_list(original: &mut Map<String, Value>, field: &str, values: Value) -> Result<(), Status> {
+    let Value::Array(values) = values else { return Err(bad_format("primitive list")) };
+    if let Some(Value::Array(list)) = original.get_mut(field) {
+        list.retain(|item| !values.contains(item));
+    }
+    Ok(())
+}
+
+/// Merges the lists for which the patch says the order (`$setElementOrder/<field>`), and takes them out of the patch.
+fn merge_ordered_lists(
+    original: &mut Map<String, Value>,
+    patch: &mut Map<String, Value>,
+    schema: Option<Schema<'_>>,
+) -> Result<(), Status> {
+    let fields: Vec<String> = patch.keys().filter_map(|key| key.strip_prefix(SET_ORDER)).map(str::to_owned).collect();
+    for field in fields {
+        let Some(Value::Array(wanted)) = patch.remove(&format!("{SET_ORDER}{field}")) else {
+            return Err(bad_format("setElementOrder list"));
+        };
+        let schema = schema.and_then(|schema| schema.child(&field));
+        let key = schema.and_then(Schema::patch_merge_key);
+        let patched = match patch.remove(&field) {
+            None => None,
+            Some(Value::Array(items)) => Some(items),
+            Some(_) => return Err(bad_format("setElementOrder list")),
+        };
+        let live = match original.remove(&field) {
+            Some(Value::Array(items)) => Some(items),
+            _ => None,
+        };
+        if let Some(patched) = &patched
+            && !order::agrees(patched, &wanted, key)
+        {
+            let (patched, wanted) = (format_list(patched), format_list(&wanted));
+            return Err(Status::plain(format!(
+                "The order in patch list:\n{patched}\n doesn't match {} list:\n{wanted}\n",
+                SET_ORDER.trim_end_matches('/')
+            )));
+        }
+        let before = live.clone().unwrap_or_default();
+        let merged = match (live, patched) {
+            (Some(live), None) => live,
+            (None, Some(patched)) => without_directives_in_list(patched),
+            (Some(live), Some(patched)) => merge_list(live, patched, schema)?,
+            (None, None) => continue,
+        };
+        original.insert(field, Value::Array(order::arrange(merged, &wanted, &before, key)));
+    }
+    Ok(())
+}
+
+fn format_list(items: &[Value]) -> String {
+    format_value(&Value::Array(items.to_vec()))
+}
+
+/// Merges a list as its field says: whole, as a set of scalars, or element by element by the merge key.
+fn merge_list(original: Vec<Value>, patch: Vec<Value>, schema: Option<Schema<'_>>) -> Result<Vec<Value>, Status> {
+    let Some(schema) = schema.filter(|schema| schema.patch_strategy().merge) else {
+        return Ok(without_directives_in_list(patch));
+    };
+    let Some(key) = schema.patch_merge_key().filter(|_| original.iter().chain(&patch).any(Value::is_object)) else {
+        return Ok(merge_scalars(original, patch));
+    };
+    let mut merged = original;
+    let mut replace = false;
+    let mut items = Vec::with_capacity(patch.len());
+    for item in patch {
+        let directive = item.get(PATCH).cloned();
+        match directive.as_ref().map(|directive| directive.as_str()) {
+            None => items.push(item),
+            Some(Some("delete")) => {
+                let value = item.get(key).ok_or_else(|| no_merge_key(&item, key))?;
+                merged.retain(|live| live.get(key) != Some(value));
+            }
+            Some(Some("replace")) => replace = true,
+            Some(Some("merge")) => return Err(Status::plain("merging lists cannot yet be specified in the patch")),
+            Some(_) => {
+                let item = item.as_object().cloned().unwrap_or_default();
+                return Err(unknown_directive(&directive.unwrap_or_default(), item));
+            }
+        }
+    }
+    if replace {
+        return Ok(without_directives_in_list(items));
+    }
+    let before = merged.clone();
+    for item in &items {
+        let value = item.get(key).ok_or_else(|| no_merge_key(item, key))?;
+        let patch = item.as_object().cloned().unwrap_or_default();
+        match merged.iter_mut().find(|live| live.get(key) == Some(value)) {
+            Some(live) => {
+                let original = live.as_object_mut().map(std::mem::take).unwrap_or_default();
+                *live = Value::Object(merge_map(original, patch, schema.items())?);
+            }
+            None => merged.push(without_directives(Value::Object(patch))),
+        }
+    }
+    Ok(order::arrange(merged, &items, &before, Some(key)))
+}
+
+fn merge_scalars(original: Vec<Value>, patch: Vec<Value>) -> Vec<Value> {
+    let mut merged: Vec<Value> = Vec::with_capacity(original.len() + patch.len());
+    for value in original.iter().chain(&patch) {
+        if !merged.contains(value) {
+            merged.push(value.clone());
+        }
+    }
+    order::arrange(merged, &patch, &original, None)
+}
+
+/// What of a patch is new as a whole goes in without its directives and nulls.
+fn without_directives(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => Value::Object(without_directives_in(fields)),
+        Value::Array(items) => Value::Array(without_directives_in_list(items)),
+        scalar => scalar,
+    }
+}
+
+fn without_directives_in(fields: Map<String, Value>) -> Map<String, Value> {
+    let is_directive = |name: &str| {
+        name == PATCH || name == RETAIN_KEYS || name.starts_with(DELETE_FROM) || name.starts_with(SET_ORDER)
+    };
+    let kept = fields.into_iter().filter(|(name, value)| !value.is_null() && !is_directive(name));
+    kept.map(|(name, value)| (name, without_directives(value))).collect()
+}
+
+fn without_directives_in_list(items: Vec<Value>) -> Vec<Value> {
+    items.into_iter().filter(|item| item.get(PATCH).is_none()).map(without_directives).collect()
+}
+
+#[cfg(test)]
+mod tests;
