@@ -7,6 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use k3s_kine::Datastore;
 
+use crate::authentication;
+
 /// Configuration of an [`crate::ApiServer`].
 #[derive(Clone)]
 pub struct Config {
@@ -18,6 +20,8 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// What other machines reach this server at: the endpoint of the `kubernetes` service.
     pub advertise_address: IpAddr,
+    /// How users prove who they are.
+    pub authentication: authentication::Config,
     /// TCP port at `advertise_address`.
     pub advertise_port: u16,
 }
@@ -31,6 +35,7 @@ impl Config {
             node_ports: 30000..=32767,
             advertise_address,
             advertise_port: 6443,
+            authentication: authentication::Config::default(),
         }
     }
 }

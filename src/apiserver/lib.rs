@@ -8,6 +8,8 @@
 //! [`ApiServer`] is a `tower` service, so that components in the same process call it without a socket; [`serve`] puts
 //! it behind TLS.
 
+pub mod authentication;
+pub mod authorization;
 mod body;
 mod config;
 mod dispatch;
@@ -26,6 +28,8 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use tower::Service;
 
+use authentication::Authenticator;
+use authorization::Authorizer;
 pub use body::{Body, BoxError};
 pub use config::Config;
 use registry::Registry;
@@ -35,6 +39,8 @@ use registry::Registry;
 pub enum Error {
     #[error("cannot read the datastore: {0}")]
     Registry(#[from] registry::Error),
+    #[error("cannot set up authentication: {0}")]
+    Authentication(#[from] authentication::Error),
 }
 
 /// A running API server. Clones are handles to the same one.
@@ -49,6 +55,8 @@ pub struct ApiServer {
 struct Inner {
     config: Config,
     registry: Registry,
+    authenticator: Authenticator,
+    authorizer: Authorizer,
 }
 
 impl ApiServer {
@@ -57,13 +65,24 @@ impl ApiServer {
     /// # Errors
     /// If the datastore cannot be read.
     pub async fn start(config: Config) -> Result<Self, Error> {
+        let authenticator = Authenticator::new(&config.authentication)?;
         let registry = Registry::open(Arc::clone(&config.datastore)).await?;
-        Ok(Self { inner: Arc::new(Inner { config, registry }) })
+        Ok(Self { inner: Arc::new(Inner { config, registry, authenticator, authorizer: Authorizer::default() }) })
     }
 
     /// The stored objects, for what runs inside the API server.
     pub fn registry(&self) -> &Registry {
         &self.inner.registry
+    }
+
+    /// Who makes a request.
+    pub fn authenticator(&self) -> &Authenticator {
+        &self.inner.authenticator
+    }
+
+    /// Who may do what.
+    pub fn authorizer(&self) -> &Authorizer {
+        &self.inner.authorizer
     }
 
     /// What it was started with.
