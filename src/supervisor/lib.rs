@@ -1,11 +1,12 @@
 //! What makes it k3s: certificate authorities and certificates as k3s lays them out, the token, the administrator's
-//! kubeconfig.
+//! kubeconfig, and the manifests it deploys.
 
 #![forbid(unsafe_code)]
 
 mod certificate;
 mod file;
 mod kubeconfig;
+pub mod manifests;
 mod tls;
 mod token;
 
