@@ -3,6 +3,7 @@
 pub mod authentication;
 pub mod decode;
 pub mod object;
+pub mod patch;
 pub mod presence;
 pub mod quantity;
 pub mod quote;
@@ -11,5 +12,6 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod strategy;
+pub mod syntax;
 pub mod time;
 pub mod validation;
