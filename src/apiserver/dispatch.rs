@@ -1,11 +1,31 @@
 //! Where a request goes.
 
-use bytes::Bytes;
-use http::{Request, Response};
-use k3s_api::status::Status;
+use std::time::Duration;
 
+use bytes::Bytes;
+use http::header::{HeaderName, WARNING};
+use http::{HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use k3s_api::authentication::UserInfo;
+use k3s_api::resource::Verbs;
+use k3s_api::status::Status;
+use parking_lot::Mutex;
+use tokio::time::timeout;
+
+use crate::call::Call;
+use crate::negotiate::{self, Accept};
+use crate::options::ListOptions;
+use crate::registry::Row;
 use crate::request::{Query, RequestInfo};
-use crate::{ApiServer, Body, BoxError, response};
+use crate::verbs::{binding, create, delete, eviction, get, list, patch, subresource, update, watch};
+use crate::{ApiServer, Body, BoxError, encode, response};
+
+/// Bodies are not longer than this.
+const MAX_BODY: usize = 3 << 20;
+/// How long a request that is no watch may take. (`--request-timeout`)
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Warnings are not longer than this together, so that clients can read the headers.
+const MAX_WARNINGS: usize = 4096;
 
 /// Answers a request. Never fails: an error is a response too.
 pub(crate) async fn handle<B>(server: ApiServer, request: Request<B>) -> Response<Body>
@@ -15,6 +35,157 @@ where
 {
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = RequestInfo::new(request.method(), request.uri().path(), &query);
-    tracing::trace!(verb = info.verb, path = info.path, revision = server.registry().revision());
+    let user = request.extensions().get::<UserInfo>().cloned().unwrap_or_else(anonymous);
+    if let Err(status) = server.authorizer().require(server.registry(), &user, &info).await {
+        return response::status(&status);
+    }
+    if !info.is_resource {
+        return document(server, request, &info, &query).await;
+    }
+    resource(server, request, info, query, user).await
+}
+
+fn anonymous() -> UserInfo {
+    let groups = vec!["system:unauthenticated".to_owned()];
+    UserInfo { name: "system:anonymous".to_owned(), groups, ..UserInfo::default() }
+}
+
+/// What is no resource: discovery, OpenAPI, health, version.
+async fn document<B>(server: ApiServer, request: Request<B>, info: &RequestInfo, query: &Query) -> Response<Body> {
+    let _ = (server, request, info, query);
     response::status(&Status::no_such_resource())
+}
+
+/// What a request for a resource is answered with.
+async fn resource<B>(
+    server: ApiServer,
+    request: Request<B>,
+    info: RequestInfo,
+    query: Query,
+    user: UserInfo,
+) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let row = match route(&server, &info, request.method()) {
+        Ok(row) => row,
+        Err(status) => return response::status(&status),
+    };
+    let collection = info.subresource.is_empty() && matches!(info.verb, "list" | "watch");
+    let accept = match negotiate::negotiate(request.headers(), &query, collection) {
+        Ok(accept) => accept,
+        Err(status) => return response::status(&status),
+    };
+    let (parts, body) = request.into_parts();
+    let call = Call { server, info, query, headers: parts.headers, user, row, accept, warnings: Mutex::default() };
+    if call.info.verb == "watch" {
+        let answer = match ListOptions::parse(&call.query, true) {
+            Ok(options) => timeout(TIMEOUT, watch::watch(call, options)).await.unwrap_or_else(|_| Err(too_slow())),
+            Err(status) => Err(status),
+        };
+        return answer.unwrap_or_else(|status| encode::status(accept, &status));
+    }
+    let answer = timeout(TIMEOUT, async {
+        let body = read(body).await?;
+        verb(&call, &body).await
+    });
+    let answer = answer.await.unwrap_or_else(|_| Err(too_slow()));
+    let mut response = answer.unwrap_or_else(|status| error(&call, accept, &status));
+    add_warnings(&mut response, &call.warnings.lock());
+    response
+}
+
+fn error(call: &Call, accept: Accept, status: &Status) -> Response<Body> {
+    if status.code >= 500 {
+        let (verb, path) = (call.info.verb, call.info.path.as_str());
+        tracing::error!(verb, path, code = status.code, message = status.message, "request failed");
+    }
+    encode::status(accept, status)
+}
+
+fn too_slow() -> Status {
+    Status::timeout("request did not complete within the allotted timeout", 0)
+}
+
+/// The resource's row, if it is there and takes the method.
+fn route(server: &ApiServer, info: &RequestInfo, method: &Method) -> Result<Row, Status> {
+    let row =
+        server.registry().find(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_resource)?;
+    let named = !info.name.is_empty() && !is_collection(info);
+    let is_namespace = row.group.is_empty() && row.plural == "namespaces";
+    let placed = row.namespaced && !info.namespace.is_empty();
+    if (row.namespaced && named && !placed) || (!row.namespaced && !info.namespace.is_empty() && !is_namespace) {
+        return Err(Status::no_such_resource());
+    }
+    let verbs = if info.subresource.is_empty() {
+        row.verbs
+    } else {
+        row.subresource(&info.subresource).ok_or_else(Status::no_such_resource)?.verbs
+    };
+    let allowed = match info.verb {
+        // An object that is asked for with `watch` is just given.
+        "create" if info.subresource.is_empty() => !named && (placed || !row.namespaced),
+        "deletecollection" => placed || !row.namespaced,
+        "update" | "patch" | "delete" => named,
+        _ => true,
+    };
+    let verb = Verbs::parse(info.verb);
+    if !allowed || *method == Method::HEAD || !verb.is_some_and(|verb| verbs.contains(verb)) {
+        return Err(Status::method_not_allowed());
+    }
+    Ok(row)
+}
+
+/// Collections may have a name by a field selector.
+fn is_collection(info: &RequestInfo) -> bool {
+    matches!(info.verb, "list" | "watch" | "deletecollection")
+}
+
+async fn verb(call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+    match (call.info.subresource.as_str(), call.info.verb) {
+        ("scale", "get") => subresource::get_scale(call).await,
+        ("scale", _) => subresource::write_scale(call, body).await,
+        ("binding", "create") => binding::bind(call, body).await,
+        ("eviction", "create") => eviction::evict(call, body).await,
+        (_, "get") => get::get(call).await,
+        ("", "list") => list::list(call, &ListOptions::parse(&call.query, false)?).await,
+        ("", "create") => create::create(call, body).await,
+        ("", "delete") => delete::delete(call, body).await,
+        ("", "deletecollection") => delete::delete_collection(call, body).await,
+        (_, "update") => update::update(call, body).await,
+        (_, "patch") => patch::patch(call, body).await,
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// The whole body, if it isn't too long.
+async fn read<B>(body: B) -> Result<Bytes, Status>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Status::request_entity_too_large(format!("Request entity too large: limit is {MAX_BODY}")))
+        }
+        Err(error) => Err(Status::bad_request(format!("cannot read the body of the request: {error}"))),
+    }
+}
+
+/// `Warning: 299 - "text"`, as RFC 7234 has them.
+fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
+    let mut length = 0;
+    for warning in warnings {
+        let text: String = warning.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text = format!("299 - \"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        length += text.len();
+        if length > MAX_WARNINGS {
+            break;
+        }
+        if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
+            response.headers_mut().append(HeaderName::from(WARNING), value);
+        }
+    }
 }

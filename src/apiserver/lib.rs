@@ -8,15 +8,22 @@
 //! [`ApiServer`] is a `tower` service, so that components in the same process call it without a socket; [`serve`] puts
 //! it behind TLS.
 
+mod admission;
 pub mod authentication;
 pub mod authorization;
 mod body;
+mod call;
 mod config;
 mod dispatch;
+mod encode;
+mod negotiate;
+mod options;
 pub mod registry;
 pub mod request;
 mod response;
 pub mod serve;
+mod service_addresses;
+mod verbs;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -33,6 +40,8 @@ use authorization::Authorizer;
 pub use body::{Body, BoxError};
 pub use config::Config;
 use registry::Registry;
+use service_addresses::ServiceAddresses;
+use tokio_util::sync::CancellationToken;
 
 /// Why the API server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +63,10 @@ pub struct ApiServer {
 
 struct Inner {
     config: Config,
-    registry: Registry,
+    registry: Arc<Registry>,
+    admission: admission::Chain,
+    service_addresses: ServiceAddresses,
+    stop: CancellationToken,
     authenticator: Authenticator,
     authorizer: Authorizer,
 }
@@ -66,13 +78,45 @@ impl ApiServer {
     /// If the datastore cannot be read.
     pub async fn start(config: Config) -> Result<Self, Error> {
         let authenticator = Authenticator::new(&config.authentication)?;
-        let registry = Registry::open(Arc::clone(&config.datastore)).await?;
-        Ok(Self { inner: Arc::new(Inner { config, registry, authenticator, authorizer: Authorizer::default() }) })
+        let registry = Arc::new(Registry::open(Arc::clone(&config.datastore)).await?);
+        service_addresses::repair(&registry).await?;
+        let inner = Inner {
+            admission: admission::Chain::default(),
+            service_addresses: ServiceAddresses::new(&config.service_cidrs, config.node_ports.clone()),
+            stop: CancellationToken::new(),
+            authenticator,
+            authorizer: Authorizer::default(),
+            config,
+            registry,
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The stored objects, for what runs inside the API server.
     pub fn registry(&self) -> &Registry {
         &self.inner.registry
+    }
+
+    pub(crate) fn shared_registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.inner.registry)
+    }
+
+    pub(crate) fn admission(&self) -> &admission::Chain {
+        &self.inner.admission
+    }
+
+    pub(crate) fn service_addresses(&self) -> &ServiceAddresses {
+        &self.inner.service_addresses
+    }
+
+    /// Ends all watches. What is being answered is answered.
+    pub fn stop(&self) {
+        self.inner.stop.cancel();
+    }
+
+    /// Completes when [`ApiServer::stop`] has been called.
+    pub async fn stopped(&self) {
+        self.inner.stop.cancelled().await;
     }
 
     /// Who makes a request.

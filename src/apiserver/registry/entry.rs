@@ -64,6 +64,16 @@ impl Entry {
         &self.bytes
     }
 
+    /// The same object at another revision: in a deletion, or a change that ends its selection.
+    pub(crate) fn at(&self, revision: Revision) -> Self {
+        const VERSION: &[u8] = br#""metadata":{"resourceVersion":""#;
+        let start = self.bytes.windows(VERSION.len()).position(|window| window == VERSION);
+        let start = start.map_or(0, |at| at + VERSION.len());
+        let end = self.bytes[start..].iter().position(|byte| *byte == b'"').map_or(start, |len| start + len);
+        let bytes = [&self.bytes[..start], revision.to_string().as_bytes(), &self.bytes[end..]].concat();
+        Self { key: Arc::clone(&self.key), revision, bytes: bytes.into(), value: Mutex::new(Weak::new()) }
+    }
+
     /// The object from `"metadata":` on, up to its end: what an item of a typed list has after its opening brace.
     pub fn untyped(&self) -> &[u8] {
         const METADATA: &[u8] = br#""metadata":{"#;

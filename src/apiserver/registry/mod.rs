@@ -1,15 +1,19 @@
 //! What is stored: a watch cache per resource over the datastore, and the writes.
 
 mod cache;
+pub(crate) mod convert;
 mod entry;
 mod error;
 mod feed;
+pub mod known;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use k3s_kine::{Datastore, Revision};
+use k3s_api::resource::{self, Resource};
+use k3s_kine::{Datastore, Error as DatastoreError, KeyValue, Range, Revision, Watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -20,8 +24,37 @@ use feed::Feed;
 
 /// How long a read waits for the cache to reach the revision it needs.
 const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the feed may lag before it is asked where it is.
+const PROGRESS_DELAY: Duration = Duration::from_millis(10);
 /// Objects read from the datastore at a time when a cache is loaded.
 const LOAD_PAGE: i64 = 500;
+
+/// A resource's row: a built-in one, or one made from a `CustomResourceDefinition`.
+#[derive(Debug, Clone)]
+pub enum Row {
+    Builtin(&'static Resource),
+    Custom(Arc<Resource>),
+}
+
+impl Deref for Row {
+    type Target = Resource;
+
+    fn deref(&self) -> &Resource {
+        match self {
+            Self::Builtin(row) => row,
+            Self::Custom(row) => row,
+        }
+    }
+}
+
+/// How a write ended that was to happen only if the key was in a certain state.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is on disk.
+    Done(Arc<Entry>),
+    /// The key was in another state: this one.
+    Lost(Option<Arc<Entry>>),
+}
 
 /// The stored objects.
 pub struct Registry {
@@ -67,6 +100,134 @@ impl Registry {
         Ok(cache)
     }
 
+    /// The cache of a resource, read from the datastore if this is the first time. What it holds may be older than
+    /// what has been acknowledged to clients by moments: see [`Registry::catch_up`].
+    ///
+    /// # Errors
+    /// If the datastore cannot be read.
+    pub async fn cache(&self, resource: &Resource) -> Result<Arc<Cache>, Error> {
+        self.cache_of_prefix(&prefix(resource)).await
+    }
+
+    /// The rows of all resources that are served, in the order of discovery.
+    pub fn resources(&self) -> Vec<Row> {
+        resource::builtin().iter().map(Row::Builtin).collect()
+    }
+
+    /// The row of a resource.
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<Row> {
+        resource::find(group, version, plural).map(Row::Builtin)
+    }
+
+    /// An object, as new as anything acknowledged before this call.
+    ///
+    /// # Errors
+    /// If the datastore cannot be read.
+    pub async fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Option<Arc<Entry>>, Error> {
+        let cache = self.cache(resource).await?;
+        self.catch_up().await?;
+        Ok(cache.get(&key(namespace, name)))
+    }
+
+    /// The objects of a namespace (empty: of all), as new as anything acknowledged before this call.
+    ///
+    /// # Errors
+    /// If the datastore cannot be read.
+    pub async fn list(&self, resource: &Resource, namespace: &str) -> Result<Listing, Error> {
+        let cache = self.cache(resource).await?;
+        let seen = self.catch_up().await?;
+        let listing = cache.list(namespace);
+        Ok(Listing { revision: listing.revision.max(seen), ..listing })
+    }
+
+    /// Stores an object that is not there yet. `lifetime` is in seconds; 0: for ever.
+    ///
+    /// # Errors
+    /// If the datastore cannot write.
+    pub async fn create(
+        &self,
+        resource: &Resource,
+        key: &str,
+        stored: Vec<u8>,
+        lifetime: i64,
+    ) -> Result<Outcome, Error> {
+        let stored = Bytes::from(stored);
+        let written = self.datastore.create(full_key(resource, key), stored.clone(), lifetime).await;
+        self.outcome(resource, key, &stored, written)
+    }
+
+    /// Stores a new version of an object, if it is still at `expected`.
+    ///
+    /// # Errors
+    /// If the datastore cannot write.
+    pub async fn update(
+        &self,
+        resource: &Resource,
+        key: &str,
+        expected: Revision,
+        stored: Vec<u8>,
+        lifetime: i64,
+    ) -> Result<Outcome, Error> {
+        let stored = Bytes::from(stored);
+        let written = self.datastore.update(full_key(resource, key), expected, stored.clone(), lifetime).await;
+        self.outcome(resource, key, &stored, written)
+    }
+
+    /// Removes an object, if it is still that version. It comes back as it was, at the revision of the deletion.
+    ///
+    /// # Errors
+    /// If the datastore cannot write.
+    pub async fn delete(&self, resource: &Resource, entry: &Entry) -> Result<Outcome, Error> {
+        match self.datastore.delete(full_key(resource, entry.key()), entry.revision()).await {
+            Ok(revision) => Ok(Outcome::Done(Arc::new(entry.at(revision)))),
+            lost => self.outcome(resource, entry.key(), b"", lost),
+        }
+    }
+
+    fn outcome(
+        &self,
+        resource: &Resource,
+        key: &str,
+        stored: &[u8],
+        written: Result<Revision, DatastoreError>,
+    ) -> Result<Outcome, Error> {
+        match written {
+            Ok(revision) => Ok(Outcome::Done(Arc::new(Entry::decode(key.into(), revision, stored)?))),
+            Err(DatastoreError::Conflict { current, .. }) => {
+                Ok(Outcome::Lost(current.map(|kv| self.entry(resource, &kv)).transpose()?))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// An object as the datastore returned it.
+    pub(crate) fn entry(&self, resource: &Resource, kv: &KeyValue) -> Result<Arc<Entry>, Error> {
+        let key = String::from_utf8_lossy(kv.key.get(prefix(resource).len()..).unwrap_or_default());
+        Entry::decode(key.into(), kv.mod_revision, &kv.value).map(Arc::new)
+    }
+
+    /// The objects of a namespace (empty: of all) from key `start` on, as they were at `revision`.
+    pub(crate) async fn range_at(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        start: &str,
+        limit: usize,
+        revision: Revision,
+    ) -> Result<Range, Error> {
+        let within = format!("{}{}", prefix(resource), key(namespace, ""));
+        let first = format!("{}{start}", prefix(resource)).max(within.clone());
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        Ok(self.datastore.range(first.into(), after_prefix(&within).into(), limit, revision).await?)
+    }
+
+    /// The changes of a resource after `revision`, from the datastore's own history.
+    pub(crate) async fn history(&self, resource: &Resource, after: Revision) -> Result<Watch, Error> {
+        let prefix = prefix(resource);
+        let end = after_prefix(&prefix);
+        Ok(self.datastore.watch(prefix.into(), end.into(), after).await?)
+    }
+
     async fn load(&self, cache: &Cache) -> Result<(), Error> {
         let end = Bytes::from(after_prefix(cache.prefix()));
         let (mut start, mut revision, mut kvs) = (Bytes::from(cache.prefix().to_owned()), 0, Vec::new());
@@ -104,11 +265,29 @@ impl Registry {
         if current >= revision {
             return Ok(current);
         }
+        // Revisions without a change of their own (a compaction) come with the next progress only.
+        if timeout(PROGRESS_DELAY, seen.wait_for(|current| *current >= revision)).await.is_err() {
+            self.datastore.request_progress().await?;
+        }
         match timeout(FRESHNESS_TIMEOUT, seen.wait_for(|current| *current >= revision)).await {
             Ok(Ok(current)) => Ok(*current),
             _ => Err(Error::TooLarge { asked: revision, current: self.revision() }),
         }
     }
+}
+
+/// Where a resource's objects lie in the datastore.
+fn prefix(resource: &Resource) -> String {
+    format!("/registry/{}/", resource.storage_prefix)
+}
+
+/// `namespace/name`, or the name alone where there is no namespace.
+pub fn key(namespace: &str, name: &str) -> String {
+    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
+}
+
+fn full_key(resource: &Resource, key: &str) -> Bytes {
+    format!("/registry/{}/{key}", resource.storage_prefix).into()
 }
 
 /// The first key after all that begin with `prefix`, which ends with a slash.

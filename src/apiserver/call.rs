@@ -1,0 +1,99 @@
+//! One request for a resource, on its way through the pipeline.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Response, StatusCode};
+use k3s_api::authentication::UserInfo;
+use k3s_api::resource::Subresource;
+use k3s_api::status::Status;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::admission::{Attributes, Operation};
+use crate::negotiate::Accept;
+use crate::registry::{Entry, Registry, Row};
+use crate::request::{Query, RequestInfo};
+use crate::{ApiServer, Body, encode};
+
+/// A request for a resource: what is asked, by whom, and how the answer shall look.
+pub(crate) struct Call {
+    pub server: ApiServer,
+    pub info: RequestInfo,
+    pub query: Query,
+    pub headers: HeaderMap,
+    pub user: UserInfo,
+    pub row: Row,
+    pub accept: Accept,
+    /// What the client shall be told beside the answer, as `Warning` headers.
+    pub warnings: Mutex<Vec<String>>,
+}
+
+impl Call {
+    pub fn registry(&self) -> &Registry {
+        self.server.registry()
+    }
+
+    /// The subresource asked for, if it is one.
+    pub fn subresource(&self) -> Option<&Subresource> {
+        self.row.subresource(&self.info.subresource)
+    }
+
+    /// The namespace of the object: empty for cluster-scoped resources (whose name Kubernetes takes for the namespace
+    /// of a namespace).
+    pub fn namespace(&self) -> &str {
+        if self.row.namespaced { &self.info.namespace } else { "" }
+    }
+
+    pub fn warn(&self, warning: impl Into<String>) {
+        let warning = warning.into();
+        let mut warnings = self.warnings.lock();
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    /// 404 for the object asked for.
+    pub fn not_found(&self) -> Status {
+        self.not_found_name(&self.info.name)
+    }
+
+    pub fn not_found_name(&self, name: &str) -> Status {
+        Status::not_found(&self.row.group, &self.row.plural, name)
+    }
+
+    /// What admission is told.
+    pub fn attributes<'a>(&'a self, operation: Operation, name: &'a str, dry_run: bool) -> Attributes<'a> {
+        Attributes {
+            registry: self.registry(),
+            operation,
+            resource: &self.row,
+            subresource: &self.info.subresource,
+            namespace: self.admission_namespace(),
+            name,
+            user: &self.user,
+            dry_run,
+            warnings: &self.warnings,
+        }
+    }
+
+    fn admission_namespace(&self) -> &str {
+        if self.row.namespaced { &self.info.namespace } else { "" }
+    }
+
+    /// The client's name in `managedFields`, if it gave none: the first word of its user agent, up to the version.
+    pub fn user_agent_manager(&self) -> String {
+        let agent = self.headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+        let name = agent.unwrap_or_default().split('/').next().unwrap_or_default();
+        if name.is_empty() { "unknown".to_owned() } else { name.chars().take(128).collect() }
+    }
+
+    /// An answer with a stored object.
+    pub fn entry(&self, code: StatusCode, entry: &Arc<Entry>) -> Result<Response<Body>, Status> {
+        encode::entry(self, code, entry)
+    }
+
+    /// An answer with an object that is not stored as it is.
+    pub fn value(&self, code: StatusCode, value: &Value) -> Result<Response<Body>, Status> {
+        encode::value(self, code, value)
+    }
+}

@@ -1,0 +1,310 @@
+//! Responses with objects: as they are stored, or in the representation the client asked for.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures::stream;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
+use http::{HeaderValue, Response, StatusCode};
+use jiff::Timestamp;
+use k3s_api::object;
+use k3s_api::resource::Resource;
+use k3s_api::status::Status;
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::negotiate::{Accept, Format, Shape};
+use crate::registry::{Entry, convert};
+use crate::{Body, BoxError};
+
+/// Bodies that are longer are compressed for clients that can read that. (Kubernetes' limit.)
+const GZIP_FROM: usize = 128 << 10;
+/// How much of a list is put together at a time while it is sent.
+const CHUNK: usize = 64 << 10;
+
+/// The metadata of a list.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ListMeta {
+    pub resource_version: String,
+    pub continue_token: String,
+    pub remaining: Option<usize>,
+}
+
+impl ListMeta {
+    fn to_value(&self) -> Value {
+        let mut meta = json!({"resourceVersion": self.resource_version});
+        if !self.continue_token.is_empty() {
+            meta["continue"] = self.continue_token.clone().into();
+        }
+        if let Some(remaining) = self.remaining {
+            meta["remainingItemCount"] = remaining.into();
+        }
+        meta
+    }
+}
+
+/// A stored object. Its bytes are sent as they are, if nothing else is asked for.
+pub(crate) fn entry(call: &Call, code: StatusCode, entry: &Arc<Entry>) -> Result<Response<Body>, Status> {
+    if call.accept.shape == Shape::Object && call.accept.format == Format::Json && call.row.is_storage_version() {
+        return Ok(finish(call.accept, code, entry.bytes().clone()));
+    }
+    value(call, code, &*convert::read(&call.row, entry)?)
+}
+
+/// An object that is not stored as it is: of a dry run, another version or kind.
+pub(crate) fn value(call: &Call, code: StatusCode, value: &Value) -> Result<Response<Body>, Status> {
+    let document = match call.accept.shape {
+        Shape::Object => return document(call.accept, code, value),
+        Shape::PartialMetadata(version) => partial(value, version),
+        Shape::Table(version) => {
+            let meta = ListMeta { resource_version: object::resource_version(value).to_owned(), ..ListMeta::default() };
+            table(call, version, &meta, [Ok(Arc::new(value.clone()))].into_iter(), true)?
+        }
+    };
+    document_of(call.accept, code, &document)
+}
+
+/// A status, in the format the client asked for.
+pub(crate) fn status(accept: Accept, status: &Status) -> Response<Body> {
+    let code = StatusCode::from_u16(status.http_code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let value = serde_json::to_value(status).unwrap_or_default();
+    let accept = Accept { gzip: false, ..accept };
+    let mut response = document_of(accept, code, &value).unwrap_or_else(|_| crate::response::status(status));
+    if let Some(seconds) = status.retry_after_seconds() {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// Any document, in the format the client asked for, whatever representation it prefers.
+pub(crate) fn document(accept: Accept, code: StatusCode, value: &Value) -> Result<Response<Body>, Status> {
+    document_of(accept, code, value)
+}
+
+fn document_of(accept: Accept, code: StatusCode, value: &Value) -> Result<Response<Body>, Status> {
+    let bytes = match accept.format {
+        Format::Json => serde_json::to_vec(value).map_err(Status::internal)?,
+        Format::PrettyJson => serde_json::to_vec_pretty(value).map_err(Status::internal)?,
+        Format::Yaml => yaml(value)?.into_bytes(),
+    };
+    Ok(finish(accept, code, bytes.into()))
+}
+
+/// YAML as Kubernetes writes it.
+pub(crate) fn yaml(value: &Value) -> Result<String, Status> {
+    serde_saphyr::to_string(value).map_err(Status::internal)
+}
+
+/// A list. The entries are in key order and of the call's resource.
+pub(crate) fn list(call: &Call, meta: &ListMeta, entries: Vec<Arc<Entry>>) -> Result<Response<Body>, Status> {
+    let accept = call.accept;
+    let values = || entries.iter().map(|entry| convert::read(&call.row, entry));
+    match accept.shape {
+        Shape::Object if accept.format == Format::Json && call.row.is_storage_version() => {
+            return Ok(joined(call, meta, entries));
+        }
+        Shape::Object => {
+            let mut items = Vec::with_capacity(entries.len());
+            for value in values() {
+                items.push(untyped(&call.row, Arc::unwrap_or_clone(value?)));
+            }
+            let list = json!({
+                "kind": call.row.list_kind, "apiVersion": call.row.api_version(), "metadata": meta.to_value(),
+                "items": items,
+            });
+            document_of(accept, StatusCode::OK, &list)
+        }
+        Shape::PartialMetadata(version) => {
+            let mut items = Vec::with_capacity(entries.len());
+            for value in values() {
+                items.push(partial(&*value?, version));
+            }
+            let list = json!({
+                "kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
+                "metadata": meta.to_value(), "items": items,
+            });
+            document_of(accept, StatusCode::OK, &list)
+        }
+        Shape::Table(version) => document_of(accept, StatusCode::OK, &table(call, version, meta, values(), true)?),
+    }
+}
+
+/// The items of typed lists carry no type of their own; those of custom resources do.
+fn untyped(row: &Resource, mut value: Value) -> Value {
+    if matches!(row.schema, k3s_api::resource::SchemaSource::Builtin(_))
+        && let Some(map) = value.as_object_mut()
+    {
+        map.remove("apiVersion");
+        map.remove("kind");
+    }
+    value
+}
+
+/// A list made of the bytes of its objects.
+fn joined(call: &Call, meta: &ListMeta, entries: Vec<Arc<Entry>>) -> Response<Body> {
+    let row = &call.row;
+    let typed = matches!(row.schema, k3s_api::resource::SchemaSource::Custom(_));
+    let head = format!(
+        r#"{{"kind":"{}","apiVersion":"{}","metadata":{},"items":["#,
+        row.list_kind,
+        row.api_version(),
+        meta.to_value()
+    );
+    let size = head.len() + 2 + entries.iter().map(|entry| entry.bytes().len() + 1).sum::<usize>();
+    let mut items = entries.into_iter();
+    let mut first = true;
+    let mut head = Some(head);
+    let chunks = std::iter::from_fn(move || {
+        let mut chunk = BytesMut::with_capacity(CHUNK.min(size) + 4096);
+        let started = head.is_some();
+        if let Some(head) = head.take() {
+            chunk.put_slice(head.as_bytes());
+        }
+        let mut ended = false;
+        while chunk.len() < CHUNK {
+            let Some(entry) = items.next() else {
+                ended = true;
+                break;
+            };
+            if !std::mem::take(&mut first) {
+                chunk.put_u8(b',');
+            }
+            if typed {
+                chunk.put_slice(entry.bytes());
+            } else {
+                chunk.put_u8(b'{');
+                chunk.put_slice(entry.untyped());
+            }
+        }
+        Some((chunk, started, ended))
+    });
+    // The closing bracket goes with the last chunk, so that small lists are one.
+    let mut over = false;
+    let chunks = chunks.map_while(move |(mut chunk, _, ended)| {
+        if over {
+            return None;
+        }
+        if ended {
+            over = true;
+            chunk.put_slice(b"]}");
+        }
+        Some(chunk.freeze())
+    });
+    stream_body(call.accept, size, chunks)
+}
+
+/// A body that is made while it is sent, compressed if it is worth it.
+fn stream_body(
+    accept: Accept,
+    size: usize,
+    mut chunks: impl Iterator<Item = Bytes> + Send + 'static,
+) -> Response<Body> {
+    let compress = accept.gzip && size > GZIP_FROM;
+    let body = if compress {
+        let mut encoder = Some(GzEncoder::new(Vec::with_capacity(CHUNK), Compression::fast()));
+        Body::stream(stream::iter(std::iter::from_fn(move || {
+            let gzip = encoder.as_mut()?;
+            let chunk = match chunks.next() {
+                Some(chunk) => gzip.write_all(&chunk).map(|()| std::mem::take(gzip.get_mut())),
+                None => encoder.take()?.finish(),
+            };
+            Some(chunk.map(Bytes::from).map_err(BoxError::from))
+        })))
+    } else if size <= CHUNK {
+        Body::Parts(chunks.collect())
+    } else {
+        Body::stream(stream::iter(chunks.map(Ok)))
+    };
+    let mut response = Response::new(body);
+    head(accept, &mut response, compress);
+    response
+}
+
+fn finish(accept: Accept, code: StatusCode, bytes: Bytes) -> Response<Body> {
+    let size = bytes.len();
+    let mut response = stream_body_of(accept, size, bytes);
+    *response.status_mut() = code;
+    response
+}
+
+fn stream_body_of(accept: Accept, size: usize, bytes: Bytes) -> Response<Body> {
+    if accept.gzip && size > GZIP_FROM {
+        return stream_body(accept, size, std::iter::once(bytes));
+    }
+    let mut response = Response::new(Body::from(bytes));
+    head(accept, &mut response, false);
+    response
+}
+
+fn head(accept: Accept, response: &mut Response<Body>, compressed: bool) {
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(accept.format.content_type()));
+    if compressed {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+}
+
+/// An object reduced to its metadata.
+pub(crate) fn partial(value: &Value, version: &str) -> Value {
+    let mut partial = object::partial_metadata(value);
+    if version != "v1" {
+        partial["apiVersion"] = format!("meta.k8s.io/{version}").into();
+    }
+    partial
+}
+
+/// Objects as a table: `columns` says whether to name the columns (in a watch only the first event does).
+pub(crate) fn table(
+    call: &Call,
+    version: &str,
+    meta: &ListMeta,
+    values: impl Iterator<Item = Result<Arc<Value>, crate::registry::Error>>,
+    columns: bool,
+) -> Result<Value, Status> {
+    let include = match call.query.get("includeObject").unwrap_or_default() {
+        "" | "Metadata" => IncludeObject::Metadata,
+        "None" => IncludeObject::None,
+        "Object" => IncludeObject::Object,
+        other => {
+            let why = format!("unrecognized includeObject value: {other:?}");
+            return Err(Status::bad_request(why));
+        }
+    };
+    let now = Timestamp::now();
+    let mut rows = Vec::new();
+    for value in values {
+        let value = value?;
+        let mut row = json!({"cells": cells(&call.row, &value, now)});
+        match include {
+            IncludeObject::None => {}
+            IncludeObject::Metadata => row["object"] = partial(&value, version),
+            IncludeObject::Object => row["object"] = Arc::unwrap_or_clone(value),
+        }
+        rows.push(row);
+    }
+    let definitions = if columns { columns_of(&call.row) } else { Vec::new() };
+    Ok(json!({
+        "kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": meta.to_value(),
+        "columnDefinitions": definitions, "rows": rows,
+    }))
+}
+
+enum IncludeObject {
+    None,
+    Metadata,
+    Object,
+}
+
+fn cells(row: &Resource, value: &Value, now: Timestamp) -> Vec<Value> {
+    let _ = (row, now);
+    vec![object::name(value).into()]
+}
+
+fn columns_of(row: &Resource) -> Vec<Value> {
+    let _ = row;
+    Vec::new()
+}

@@ -1,0 +1,38 @@
+//! Objects as another version than the stored one.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use k3s_api::resource::Resource;
+use serde_json::Value;
+
+use super::{Entry, Error};
+
+/// The object as the row's version shows it.
+pub(crate) fn read(row: &Resource, entry: &Entry) -> Result<Arc<Value>, Error> {
+    let stored = entry.value()?;
+    if row.is_storage_version() {
+        return Ok(stored);
+    }
+    let mut value = (*stored).clone();
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("apiVersion".to_owned(), row.api_version().into());
+    }
+    Ok(Arc::new(value))
+}
+
+/// The object of the row's version as it is stored.
+pub(crate) fn to_stored<'a>(row: &Resource, value: &'a Value) -> Result<Cow<'a, Value>, Error> {
+    if row.is_storage_version() {
+        return Ok(Cow::Borrowed(value));
+    }
+    let mut value = value.clone();
+    if let Some(fields) = value.as_object_mut() {
+        let version = match &*row.storage_group {
+            "" => row.storage_version.to_string(),
+            group => format!("{group}/{}", row.storage_version),
+        };
+        fields.insert("apiVersion".to_owned(), version.into());
+    }
+    Ok(Cow::Owned(value))
+}

@@ -1,0 +1,39 @@
+//! The rows of built-in resources that the API server itself reads or writes.
+
+use k3s_api::resource::{self, Resource};
+
+macro_rules! known {
+    ($($name:ident = $group:literal / $version:literal / $plural:literal;)*) => {$(
+        /// The row of the resource of that name.
+        pub fn $name() -> &'static Resource {
+            resource::find($group, $version, $plural).expect("a built-in resource")
+        }
+    )*
+
+        #[cfg(test)]
+        #[test]
+        fn every_row_is_there() {
+            $($name();)*
+        }
+    };
+}
+
+known! {
+    namespaces = "" / "v1" / "namespaces";
+    service_accounts = "" / "v1" / "serviceaccounts";
+    services = "" / "v1" / "services";
+    ip_addresses = "networking.k8s.io" / "v1" / "ipaddresses";
+    pods = "" / "v1" / "pods";
+    nodes = "" / "v1" / "nodes";
+    secrets = "" / "v1" / "secrets";
+    limit_ranges = "" / "v1" / "limitranges";
+    resource_quotas = "" / "v1" / "resourcequotas";
+    endpoints = "" / "v1" / "endpoints";
+    endpoint_slices = "discovery.k8s.io" / "v1" / "endpointslices";
+    priority_classes = "scheduling.k8s.io" / "v1" / "priorityclasses";
+    storage_classes = "storage.k8s.io" / "v1" / "storageclasses";
+    ingress_classes = "networking.k8s.io" / "v1" / "ingressclasses";
+    runtime_classes = "node.k8s.io" / "v1" / "runtimeclasses";
+    pod_disruption_budgets = "policy" / "v1" / "poddisruptionbudgets";
+    custom_resource_definitions = "apiextensions.k8s.io" / "v1" / "customresourcedefinitions";
+}

@@ -1,0 +1,110 @@
+//! create: a new object.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use jiff::Timestamp;
+use k3s_api::object;
+use k3s_api::resource::Resource;
+use k3s_api::status::Status;
+use k3s_api::strategy::generic;
+use serde_json::Value;
+
+use super::{input, managed};
+use crate::Body;
+use crate::admission::Operation;
+use crate::call::Call;
+use crate::options::{WriteKind, WriteOptions};
+use crate::registry::{Entry, Outcome, convert, key};
+
+/// How often a generated name is tried again when it is taken.
+const GENERATE_ATTEMPTS: usize = 8;
+
+/// Answers with the object that was created from the body.
+pub(crate) async fn create(call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+    let options = WriteOptions::parse(&call.query, WriteKind::Create)?;
+    let mut value = input::object(call, body, options.field_validation)?;
+    input::check_namespace(call, &mut value)?;
+    managed::track(call, &options, None, &mut value)?;
+    let created = store(call, value, &options).await?;
+    created.respond(call, StatusCode::CREATED)
+}
+
+/// What a write made: stored, or as it would have been.
+pub(crate) enum Written {
+    Stored(Arc<Entry>),
+    DryRun(Value),
+}
+
+impl Written {
+    /// The answer with it.
+    pub fn respond(&self, call: &Call, code: StatusCode) -> Result<Response<Body>, Status> {
+        match self {
+            Self::Stored(entry) => call.entry(code, entry),
+            Self::DryRun(value) => call.value(code, value),
+        }
+    }
+}
+
+/// Takes a decoded object through admission, the kind's preparation and validation, and stores it.
+pub(crate) async fn store(call: &Call, mut value: Value, options: &WriteOptions) -> Result<Written, Status> {
+    let row = &call.row;
+    let chain = call.server.admission();
+    let attributes = call.attributes(Operation::Create, &call.info.name, options.dry_run);
+    chain.admit(&attributes, &mut value, None).await?;
+    object::metadata_mut(&mut value);
+    let generated = object::name(&value).is_empty().then(|| object::generate_name(&value).to_owned());
+    let base = generated.filter(|base| !base.is_empty());
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let mut new = value.clone();
+        if let Some(base) = &base {
+            object::set_metadata(&mut new, "name", &object::generated_name(base));
+        }
+        complete(row, &mut new);
+        let errors = generic::validate(row, &new);
+        if !errors.is_empty() {
+            let causes = errors.into_iter().map(Into::into).collect();
+            return Err(Status::invalid(&row.group, &row.kind, object::name(&new), causes));
+        }
+        if !object::resource_version(&new).is_empty() {
+            return Err(Status::plain("resourceVersion should not be set on objects to be created"));
+        }
+        let name = object::name(&new).to_owned();
+        let taken = || Status::already_exists(&row.group, &row.plural, &name);
+        let attributes = call.attributes(Operation::Create, &name, options.dry_run);
+        let reserved = call.server.service_addresses().reserve(call, &mut new, None, options.dry_run).await?;
+        chain.validate(&attributes, &new, None).await?;
+        let key = key(call.namespace(), &name);
+        if options.dry_run {
+            if call.registry().get(row, call.namespace(), &name).await?.is_some() {
+                return Err(taken());
+            }
+            return Ok(Written::DryRun(new));
+        }
+        let stored = object::encode(&*convert::to_stored(row, &new)?);
+        match call.registry().create(row, &key, stored, lifetime(row)).await? {
+            Outcome::Done(entry) => {
+                reserved.keep(entry.revision());
+                return Ok(Written::Stored(entry));
+            }
+            Outcome::Lost(_) if base.is_some() && attempt < GENERATE_ATTEMPTS => {}
+            Outcome::Lost(_) => return Err(taken()),
+        }
+    }
+}
+
+/// What only the server sets.
+fn complete(row: &Resource, new: &mut Value) {
+    (row.strategy.default)(new);
+    object::set_metadata(new, "uid", &object::new_uid());
+    object::set_metadata_time(new, "creationTimestamp", Timestamp::now());
+    generic::prepare_create(row, new);
+}
+
+/// How long objects are kept, in seconds; 0: until they are deleted. Events tell what happened of late.
+pub(crate) fn lifetime(row: &Resource) -> i64 {
+    if row.storage_prefix == "events" { 3600 } else { 0 }
+}

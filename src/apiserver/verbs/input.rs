@@ -1,0 +1,126 @@
+//! Request bodies: read with a limit, and decoded by their media type.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use k3s_api::decode;
+use k3s_api::object;
+use k3s_api::resource::Resource;
+use k3s_api::status::Status;
+use serde_json::Value;
+
+use crate::call::Call;
+use crate::options::FieldValidation;
+
+/// The media types of objects, for messages.
+const OBJECT_TYPES: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+
+/// The media type of a body, without parameters; JSON if it is not said.
+pub(crate) fn media_type(headers: &HeaderMap) -> &str {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match value.split(';').next().unwrap_or_default().trim() {
+        "" => "application/json",
+        media_type => media_type,
+    }
+}
+
+/// The body as JSON text: YAML is converted.
+///
+/// # Errors
+/// 415 if it is neither, 400 if the YAML can't be read.
+pub(crate) fn json_text(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Status> {
+    match media_type(headers) {
+        "application/json" => Ok(body.clone()),
+        "application/yaml" => yaml_to_json(body),
+        _ => Err(Status::unsupported_media_type(&OBJECT_TYPES)),
+    }
+}
+
+/// YAML as JSON text.
+///
+/// # Errors
+/// 400 with what is wrong.
+pub(crate) fn yaml_to_json(body: &[u8]) -> Result<Bytes, Status> {
+    let refuse =
+        |error: String| Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {error}"));
+    let text = std::str::from_utf8(body).map_err(|error| refuse(error.to_string()))?;
+    let value: Value = serde_saphyr::from_str(text).map_err(|error| refuse(format!("yaml: {error}")))?;
+    serde_json::to_vec(&value).map(Bytes::from).map_err(Status::internal)
+}
+
+/// The object in the body, typed, defaulted and pruned; what is wrong but no error becomes a warning.
+///
+/// # Errors
+/// 400 for what can't be read, 415 for media types that can't.
+pub(crate) fn object(call: &Call, body: &Bytes, validation: FieldValidation) -> Result<Value, Status> {
+    let text = json_text(&call.headers, body)?;
+    decode(call, &text, validation)
+}
+
+fn strictness(validation: FieldValidation) -> decode::FieldValidation {
+    match validation {
+        FieldValidation::Ignore => decode::FieldValidation::Ignore,
+        FieldValidation::Warn => decode::FieldValidation::Warn,
+        FieldValidation::Strict => decode::FieldValidation::Strict,
+    }
+}
+
+/// As [`object`], of JSON text.
+pub(crate) fn decode(call: &Call, text: &[u8], validation: FieldValidation) -> Result<Value, Status> {
+    let decoded = decode::decode_object(text, &call.row, strictness(validation))?;
+    for warning in decoded.warnings {
+        call.warn(warning);
+    }
+    let mut value = decoded.value;
+    default(&call.row, &mut value);
+    Ok(value)
+}
+
+/// Fills in what was left out.
+pub(crate) fn default(row: &Resource, value: &mut Value) {
+    (row.strategy.default)(value);
+}
+
+/// The body of a subresource whose kind is not the resource's own, as it is.
+///
+/// # Errors
+/// 400 for what can't be read, 415 for media types that can't.
+pub(crate) fn plain(headers: &HeaderMap, body: &Bytes) -> Result<Value, Status> {
+    let text = json_text(headers, body)?;
+    if text.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&text).map_err(|_| {
+        let why = k3s_api::decode::syntax::error(&text).unwrap_or_else(|| "unexpected end of JSON input".to_owned());
+        Status::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
+    })
+}
+
+/// Refuses an object whose name or namespace is not that of the URL, and fills in what it leaves out.
+///
+/// # Errors
+/// 400.
+pub(crate) fn check_place(call: &Call, value: &mut Value) -> Result<(), Status> {
+    check_namespace(call, value)?;
+    let (name, expected) = (object::name(value), call.info.name.as_str());
+    if !name.is_empty() && name != expected {
+        let why = format!("the name of the object ({name}) does not match the name on the URL ({expected})");
+        return Err(Status::bad_request(why));
+    }
+    object::set_metadata(value, "name", expected);
+    Ok(())
+}
+
+/// Refuses an object whose namespace is not that of the URL, and fills it in.
+///
+/// # Errors
+/// 400.
+pub(crate) fn check_namespace(call: &Call, value: &mut Value) -> Result<(), Status> {
+    let namespace = object::namespace(value);
+    if !namespace.is_empty() && namespace != call.namespace() {
+        let why = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(why));
+    }
+    object::set_metadata(value, "namespace", call.namespace());
+    Ok(())
+}

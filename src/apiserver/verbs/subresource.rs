@@ -1,0 +1,181 @@
+//! Subresources that are a part of the object, or another view of it: scale, finalize, approval, ephemeralcontainers,
+//! resize. (The status is as regular as the object itself; see `update`.)
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use k3s_api::decode::{self, FieldValidation};
+use k3s_api::patch::{self, PatchType};
+use k3s_api::resource::Resource;
+use k3s_api::schema;
+use k3s_api::selector::labels;
+use k3s_api::status::{Cause, Status};
+use k3s_api::strategy::generic;
+use k3s_api::validation::FieldError;
+use k3s_api::{object, validation};
+use serde_json::{Value, json};
+
+use super::create::Written;
+use super::update::{self, Stored};
+use super::{input, managed};
+use crate::Body;
+use crate::call::Call;
+use crate::encode;
+use crate::options::{WriteKind, WriteOptions};
+use crate::registry::{convert, key};
+
+/// Takes over from `new` only what belongs to the subresource of that name. Returns what is wrong with it.
+pub(crate) fn prepare(name: &str, row: &Resource, new: &mut Value, old: &Value) -> Result<Vec<FieldError>, Status> {
+    let wanted = std::mem::replace(new, old.clone());
+    carry_metadata(new, &wanted);
+    match name {
+        "finalize" => carry(new, &wanted, &["spec", "finalizers"]),
+        "approval" => carry(new, &wanted, &["status", "conditions"]),
+        "scale" => carry(new, &wanted, &["spec", "replicas"]),
+        "ephemeralcontainers" => carry(new, &wanted, &["spec", "ephemeralContainers"]),
+        "resize" => carry_resources(new, &wanted),
+        // Binding: the scheduler's decision, which the verb has already checked.
+        "binding" => *new = wanted,
+        _ => return Err(Status::no_such_resource()),
+    }
+    if name == "finalize" {
+        let mut errors = Vec::new();
+        validation::metadata::validate_update(new, old, &mut errors);
+        return Ok(errors);
+    }
+    if matches!(name, "approval" | "binding") {
+        return Ok(Vec::new());
+    }
+    let prepared = new.clone();
+    generic::prepare_update(row, new, old);
+    if name == "ephemeralcontainers" || name == "resize" {
+        // These may change what an ordinary update may not.
+        *new = prepared;
+        let count = object::generation(old) + i64::from(new.get("spec") != old.get("spec"));
+        object::metadata_mut(new).insert("generation".to_owned(), count.into());
+        let mut errors = Vec::new();
+        (row.strategy.validate)(new, &mut errors);
+        return Ok(errors);
+    }
+    Ok(generic::validate_update(row, new, old))
+}
+
+/// The field managers go with every write, and so does the version the client has seen.
+fn carry_metadata(new: &mut Value, wanted: &Value) {
+    for field in ["managedFields", "resourceVersion"] {
+        match object::at(wanted, &["metadata", field]) {
+            Some(value) => object::metadata_mut(new).insert(field.to_owned(), value.clone()),
+            None => object::metadata_mut(new).remove(field),
+        };
+    }
+}
+
+fn carry(new: &mut Value, wanted: &Value, path: &[&str; 2]) {
+    let section = object::section_mut(new, path[0]);
+    match object::at(wanted, path) {
+        Some(value) => section.insert(path[1].to_owned(), value.clone()),
+        None => section.remove(path[1]),
+    };
+}
+
+fn carry_resources(new: &mut Value, wanted: &Value) {
+    for list in ["containers", "initContainers"] {
+        let wanted = object::at(wanted, &["spec", list]).and_then(Value::as_array).cloned().unwrap_or_default();
+        let containers = object::section_mut(new, "spec").get_mut(list).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {
+            let Some(other) = wanted.iter().find(|other| other.get("name") == container.get("name")) else { continue };
+            for field in ["resources", "resizePolicy"] {
+                match other.get(field) {
+                    Some(value) => container.insert(field.to_owned(), value.clone()),
+                    None => container.remove(field),
+                };
+            }
+        }
+    }
+}
+
+/// The `Scale` view of an object.
+fn scale(object: &Value) -> Value {
+    let metadata = ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"];
+    let metadata: serde_json::Map<String, Value> = metadata
+        .into_iter()
+        .filter_map(|field| Some((field.to_owned(), object::at(object, &["metadata", field])?.clone())))
+        .collect();
+    let number = |path: &[&str]| object::at(object, path).and_then(Value::as_i64).unwrap_or_default();
+    let mut spec = json!({});
+    if number(&["spec", "replicas"]) != 0 {
+        spec["replicas"] = number(&["spec", "replicas"]).into();
+    }
+    let mut status = json!({"replicas": number(&["status", "replicas"])});
+    let selector = match object::at(object, &["spec", "selector"]) {
+        // Replication controllers have plain labels.
+        Some(Value::Object(map)) if object::kind(object) == "ReplicationController" => {
+            labels::Selector::from_map(map).to_string()
+        }
+        selector => labels::Selector::from_label_selector(selector).map(|s| s.to_string()).unwrap_or_default(),
+    };
+    if !selector.is_empty() {
+        status["selector"] = selector.into();
+    }
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
+}
+
+/// get of scale.
+pub(crate) async fn get_scale(call: &Call) -> Result<Response<Body>, Status> {
+    let entry = update::current(call).await?.ok_or_else(|| call.not_found())?;
+    encode::document(call.accept, StatusCode::OK, &scale(&*convert::read(&call.row, &entry)?))
+}
+
+/// update and patch of scale.
+pub(crate) async fn write_scale(call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+    let schema = schema::definition("io.k8s.api.autoscaling.v1.Scale").ok_or_else(Status::no_such_resource)?;
+    let patch = (call.info.verb == "patch").then(|| super::patch::patch_type(call)).transpose()?;
+    let options = match patch {
+        Some(kind) => super::patch::options(call, kind)?,
+        None => WriteOptions::parse(&call.query, WriteKind::Update)?,
+    };
+    let key = key(call.namespace(), &call.info.name);
+    let mut current = update::current(call).await?;
+    loop {
+        let Some(entry) = &current else { return Err(call.not_found()) };
+        let old = convert::read(&call.row, entry)?;
+        let wanted = match patch {
+            None => {
+                let text = input::json_text(&call.headers, body)?;
+                let (group, version, kind) = ("autoscaling", "v1", "Scale");
+                let mut scale = decode::decode_kind(&text, group, version, kind, schema, FieldValidation::Warn)?.value;
+                input::check_place(call, &mut scale)?;
+                scale
+            }
+            Some(PatchType::Json) => patch::json::apply(&scale(&old), body)?,
+            Some(PatchType::Merge | PatchType::Apply) => {
+                patch::merge::apply(&scale(&old), &input::yaml_to_json(body)?)?
+            }
+            Some(PatchType::StrategicMerge) => patch::strategic::apply(&scale(&old), body, schema)?,
+        };
+        let decoded = decode::decode_value(wanted, schema, FieldValidation::Ignore);
+        let wanted = decoded.map_err(|error| Status::bad_request(error.to_string()))?.value;
+        let replicas = object::at(&wanted, &["spec", "replicas"]).and_then(Value::as_i64).unwrap_or_default();
+        if replicas < 0 {
+            let cause = Cause {
+                reason: "FieldValueInvalid".into(),
+                message: format!("Invalid value: {replicas}: must be greater than or equal to 0"),
+                field: "spec.replicas".to_owned(),
+            };
+            return Err(Status::invalid("autoscaling", "Scale", &call.info.name, vec![cause]));
+        }
+        let mut new = (*old).clone();
+        object::section_mut(&mut new, "spec").insert("replicas".to_owned(), replicas.into());
+        let version = object::resource_version(&wanted).to_owned();
+        object::set_metadata(&mut new, "resourceVersion", &version);
+        managed::track(call, &options, Some(&old), &mut new)?;
+        match update::store(call, entry, &old, new, &options, &key).await? {
+            Stored::Done(Written::Stored(entry)) => {
+                return encode::document(call.accept, StatusCode::OK, &scale(&*convert::read(&call.row, &entry)?));
+            }
+            Stored::Done(Written::DryRun(value)) => {
+                return encode::document(call.accept, StatusCode::OK, &scale(&value));
+            }
+            Stored::Lost(now) => current = now,
+        }
+    }
+}
