@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -29,6 +29,16 @@ impl Channel {
     /// An end that was inherited.
     pub fn from_fd(fd: OwnedFd) -> Self {
         Self(fd)
+    }
+
+    /// Closes the copy of this end that a fork has left in the calling process. As long as that
+    /// process had it, it could not see the other side's end go.
+    ///
+    /// # Safety
+    /// The calling process is such a copy and never uses or drops this end.
+    pub unsafe fn close_copy(&self) {
+        // SAFETY: the caller answers for it.
+        unsafe { rustix::io::close(self.0.as_raw_fd()) }
     }
 
     pub fn send(&self, message: &impl Serialize, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {

@@ -167,3 +167,26 @@ fn tie_to(pipe: &OwnedFd) -> io::Result<()> {
 
 /// From the kernel's `asm-generic/fcntl.h`, the same on every architecture.
 const F_SETSIG: libc::c_int = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::process::Command;
+
+    #[test]
+    fn a_process_tied_to_a_pipe_dies_with_its_writer() {
+        let (reader, writer) = io::pipe().unwrap();
+        let reader = OwnedFd::from(reader);
+        let mut command = Command::new("sleep");
+        command.arg("100000");
+        // Passed on, since what is tied is the open pipe and not its number.
+        rustix::io::fcntl_setfd(&reader, rustix::io::FdFlags::empty()).unwrap();
+        // SAFETY: `tie_to` makes system calls only.
+        unsafe { command.pre_exec(move || tie_to(&reader)) };
+        let mut child = command.spawn().unwrap();
+        assert_eq!(child.try_wait().unwrap(), None);
+        drop(writer);
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    }
+}

@@ -97,6 +97,10 @@ fn serve_launcher(channel: &Channel) -> io::Result<Option<SetUp>> {
 }
 
 /// Reaps until there is nothing left to hold.
+///
+/// # Errors
+/// Before anything runs here, what this needs cannot be had. From then on nothing is an error,
+/// since leaving would end every pod.
 fn hold(state_dir: &Path) -> io::Result<()> {
     // The launcher's standard output may be a pipe that somebody reads to its end.
     let null = File::options().read(true).write(true).open("/dev/null")?;
@@ -115,58 +119,61 @@ fn hold(state_dir: &Path) -> io::Result<()> {
     let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
     watch.add_watch(&state.lock_path(), AddWatchFlags::IN_CLOSE_WRITE)?;
 
-    const SHORTEST: Duration = Duration::from_millis(10);
-    const LONGEST: Duration = Duration::from_secs(60);
     let mut pause = SHORTEST;
     loop {
-        reap()?;
+        reap();
         let no_launcher = flock(&lock_file, FlockOperation::NonBlockingLockExclusive).is_ok();
         if no_launcher {
-            if alone()? {
+            if alone() {
                 return leave(&state, lock_file);
             }
-            flock(&lock_file, FlockOperation::Unlock)?;
+            // Fails for a bad descriptor only.
+            let _ = flock(&lock_file, FlockOperation::Unlock);
         }
         // A launcher's end is an event, and so is that of every process here; but not that of one
         // which entered from outside (the server itself). And the lock is freed a moment after the
         // event. So look again after a while, ever less often.
-        let timeout = (no_launcher || pause < Duration::from_secs(1)).then_some(pause);
-        pause = (pause * 2).min(LONGEST);
-        let timeout = timeout.map(|t| Timespec { tv_sec: t.as_secs() as i64, tv_nsec: t.subsec_nanos().into() });
-        let mut fds = [PollFd::new(&signals, PollFlags::IN), PollFd::new(&watch, PollFlags::IN)];
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
-        }
-        while signals.read_signal()?.is_some() {}
-        match watch.read_events() {
-            Ok(_) => pause = SHORTEST,
-            Err(Errno::EAGAIN) => {}
-            Err(e) => return Err(e.into()),
-        }
+        let again = no_launcher || pause < Duration::from_secs(1);
+        let launcher_ended = await_event(&signals, &watch, again.then_some(pause));
+        pause = if launcher_ended { SHORTEST } else { (pause * 2).min(LONGEST) };
     }
 }
 
-fn reap() -> io::Result<()> {
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(e) => return Err(e.into()),
-        }
+/// How soon, and how late, to look again whether there is anything left to hold.
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Waits for a child's end or a launcher's; true if it was a launcher's.
+fn await_event(signals: &SignalFd, watch: &Inotify, timeout: Option<Duration>) -> bool {
+    let timeout = timeout.map(|t| Timespec { tv_sec: t.as_secs() as i64, tv_nsec: t.subsec_nanos().into() });
+    let mut fds = [PollFd::new(signals, PollFlags::IN), PollFd::new(watch, PollFlags::IN)];
+    match poll(&mut fds, timeout.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        // The kernel is out of memory for the moment.
+        Err(_) => std::thread::sleep(SHORTEST),
     }
+    while matches!(signals.read_signal(), Ok(Some(_))) {}
+    watch.read_events().is_ok()
 }
 
-/// Whether no other process lives in this pid namespace.
-fn alone() -> io::Result<bool> {
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let pid = name.to_str().and_then(|n| n.parse::<u32>().ok());
+fn reap() {
+    while !matches!(
+        waitpid(None, Some(WaitPidFlag::WNOHANG)),
+        Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD | Errno::EINVAL)
+    ) {}
+}
+
+/// Whether no other process lives in this pid namespace. If that cannot be seen, one may.
+fn alone() -> bool {
+    let Ok(entries) = fs::read_dir("/proc") else { return false };
+    for entry in entries {
+        let Ok(entry) = entry else { return false };
+        let pid = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok());
         if pid.is_some_and(|pid| pid != 1) {
-            return Ok(false);
+            return false;
         }
     }
-    Ok(true)
+    true
 }
 
 /// With the lock held, so that no launcher can join meanwhile.

@@ -126,7 +126,7 @@ fn make(state: &StateDir, config: &Config) -> Result<Namespaces, Error> {
     let (here, there) = Channel::pair().map_err(channel)?;
     // It has no use for the user's environment, which may be large.
     let program = Program::itself(["k3s".into(), init::SUBCOMMAND.into()], [])?;
-    let spawned = namespaces::create(program, there)?;
+    let spawned = namespaces::create(program, there, &here)?;
     let set_up = || -> Result<InitRecord, Error> {
         let pid = spawned.pid.as_raw();
         mapping.uids.apply(&mapping.newuidmap, pid)?;
@@ -188,7 +188,7 @@ impl<'a> Session<'a> {
         let server_io = |source| Error::Launcher { doing: "make a channel to the server", source };
         let (channel, there) = Channel::pair().map_err(server_io)?;
         let (lifeline_there, lifeline) = io::pipe().map_err(server_io)?;
-        let server = namespaces::start_in(namespaces.pidfd.as_fd(), program, there)?;
+        let server = namespaces::start_in(namespaces.pidfd.as_fd(), program, there, &channel)?;
         let init = namespaces.record.process.pid;
         let mut session = Self {
             server,

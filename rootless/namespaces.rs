@@ -144,8 +144,9 @@ pub(crate) struct Spawned {
 }
 
 /// Makes all namespaces, with a process in them that waits for a message on its channel (by then
-/// its ids are to be mapped) and then executes this program as the namespaces' init.
-pub(crate) fn create(program: Program, channel: Channel) -> Result<Spawned, NamespaceError> {
+/// its ids are to be mapped) and then executes this program as the namespaces' init. `ours` is the
+/// launcher's end of that channel.
+pub(crate) fn create(program: Program, channel: Channel, ours: &Channel) -> Result<Spawned, NamespaceError> {
     single_threaded()?;
     let mut pidfd: RawFd = -1;
     // SAFETY: zero is "not used" for every field of clone_args.
@@ -159,6 +160,8 @@ pub(crate) fn create(program: Program, channel: Channel) -> Result<Spawned, Name
     match pid {
         -1 => Err(NamespaceError::Create { source: io::Error::last_os_error() }),
         0 => {
+            // SAFETY: this is the copy, and it never returns.
+            unsafe { ours.close_copy() };
             become_init(program, &channel);
             // SAFETY: nothing of the launcher's may run in its copy, destructors included.
             unsafe { libc::_exit(127) }
@@ -181,8 +184,14 @@ fn become_init(program: Program, channel: &Channel) {
     let _ = channel.send(&reply, None);
 }
 
-/// Starts this program in the namespaces of a process, as a child of the calling one.
-pub(crate) fn start_in(init: BorrowedFd<'_>, program: Program, channel: Channel) -> Result<Pid, NamespaceError> {
+/// Starts this program in the namespaces of a process, as a child of the calling one. `ours` is the
+/// launcher's end of the channel.
+pub(crate) fn start_in(
+    init: BorrowedFd<'_>,
+    program: Program,
+    channel: Channel,
+    ours: &Channel,
+) -> Result<Pid, NamespaceError> {
     single_threaded()?;
     let (reports, report) = io::pipe().map_err(|source| NamespaceError::Start { step: Step::Fork, source })?;
     // A pid namespace is entered by the next child only, so it takes a process between. With
@@ -190,6 +199,8 @@ pub(crate) fn start_in(init: BorrowedFd<'_>, program: Program, channel: Channel)
     // SAFETY: there is no other thread.
     let between = unsafe { fork(0) }.map_err(|source| NamespaceError::Start { step: Step::Fork, source })?;
     let Some(between) = between else {
+        // SAFETY: this is the copy, and it never returns.
+        unsafe { ours.close_copy() };
         drop(reports);
         let failed = |step, e: io::Error| tell(&report, step as u8, e.raw_os_error().unwrap_or(libc::EIO));
         match setns(init, ALL) {
