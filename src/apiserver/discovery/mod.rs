@@ -1,0 +1,175 @@
+//! What this server serves: `/api`, `/apis` and what is below them, one document per version or all in one
+//! ("aggregated", `APIGroupDiscoveryList`), and `/version`. Made from the rows of resources when asked for.
+
+mod aggregated;
+
+use base64::Engine;
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use k3s_api::resource::{Resource, Verbs};
+use k3s_api::status::Status;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::registry::Row;
+use crate::{ApiServer, Body, response};
+
+/// The version this server says it is: Kubernetes' with k3s's suffix.
+pub const GIT_VERSION: &str = "v1.36.2+k3s1";
+
+/// Answers a GET of `/api`, `/apis`, what is below them that is no resource, and `/version`; `None` for other paths.
+pub(crate) fn handle(server: &ApiServer, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let rows = server.registry().resources();
+    Some(match parts.as_slice() {
+        ["version"] => document(&version()),
+        ["api"] => match aggregated::wanted(headers) {
+            Some(version) => {
+                with_etag(headers, version.media_type(), &aggregated::list(&rows, version, |g| g.is_empty()))
+            }
+            None => document(&legacy_versions(server)),
+        },
+        ["apis"] => match aggregated::wanted(headers) {
+            Some(version) => {
+                with_etag(headers, version.media_type(), &aggregated::list(&rows, version, |g| !g.is_empty()))
+            }
+            None => document(&groups(&rows)),
+        },
+        ["api", version] => resources(&rows, "", version),
+        ["apis", group] => match group_versions(&rows, group).as_slice() {
+            [] => response::page_not_found(),
+            versions => {
+                let mut document = group_of(group, versions);
+                document["kind"] = json!("APIGroup");
+                document["apiVersion"] = json!("v1");
+                self::document(&document)
+            }
+        },
+        ["apis", group, version] => resources(&rows, group, version),
+        _ => return None,
+    })
+}
+
+/// `/version`.
+fn version() -> Value {
+    json!({"major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36", "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "35", "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "", "goVersion": "", "compiler": "rustc", "platform": "linux/amd64"})
+}
+
+fn legacy_versions(server: &ApiServer) -> Value {
+    let address = std::net::SocketAddr::new(server.config().advertise_address, server.config().advertise_port);
+    json!({"kind": "APIVersions", "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address.to_string()}]})
+}
+
+fn groups(rows: &[Row]) -> Value {
+    let groups: Vec<Value> = group_names(rows, |group| !group.is_empty())
+        .into_iter()
+        .map(|group| group_of(group, &group_versions(rows, group)))
+        .collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+/// The groups in the order of discovery.
+fn group_names(rows: &[Row], wanted: impl Fn(&str) -> bool) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for row in rows {
+        if wanted(&row.group) && !names.contains(&&*row.group) {
+            names.push(&row.group);
+        }
+    }
+    names
+}
+
+/// The versions of a group, the preferred one first.
+fn group_versions<'a>(rows: &'a [Row], group: &str) -> Vec<&'a str> {
+    let mut versions: Vec<&str> = Vec::new();
+    for row in rows.iter().filter(|row| row.group == group) {
+        if !versions.contains(&&*row.version) {
+            versions.push(&row.version);
+        }
+    }
+    versions
+}
+
+fn group_of(group: &str, versions: &[&str]) -> Value {
+    let versions: Vec<Value> =
+        versions.iter().map(|v| json!({"groupVersion": format!("{group}/{v}"), "version": v})).collect();
+    json!({"name": group, "preferredVersion": versions.first(), "versions": versions})
+}
+
+fn resources(rows: &[Row], group: &str, version: &str) -> Response<Body> {
+    let of_version: Vec<&Row> = rows.iter().filter(|row| row.group == group && row.version == version).collect();
+    if of_version.is_empty() {
+        let known = group.is_empty() || rows.iter().any(|row| row.group == group);
+        return if known { response::status(&Status::no_such_resource()) } else { response::page_not_found() };
+    }
+    let mut resources: Vec<Value> = of_version.iter().flat_map(|row| entries(row)).collect();
+    resources.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    // Only the core group's list leaves the version of its own kind out.
+    document(&match group {
+        "" => json!({"kind": "APIResourceList", "groupVersion": version, "resources": resources}),
+        _ => json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{group}/{version}"),
+            "resources": resources}),
+    })
+}
+
+/// A resource and its subresources, as `APIResource`s.
+fn entries(row: &Resource) -> Vec<Value> {
+    let mut entry = json!({"name": row.plural, "singularName": row.singular, "namespaced": row.namespaced,
+        "kind": row.kind, "verbs": row.verbs.names().collect::<Vec<_>>()});
+    if !row.short_names.is_empty() {
+        entry["shortNames"] = json!(row.short_names);
+    }
+    if !row.categories.is_empty() {
+        entry["categories"] = json!(row.categories);
+    }
+    // What is stored can be watched; reviews and the like are not stored.
+    if row.verbs.contains(Verbs::WATCH) {
+        entry["storageVersionHash"] = json!(storage_version_hash(row));
+    }
+    let mut entries = vec![entry];
+    for subresource in row.subresources.iter() {
+        let mut entry = json!({"name": format!("{}/{}", row.plural, subresource.name), "singularName": "",
+            "namespaced": row.namespaced, "kind": subresource.kind,
+            "verbs": subresource.verbs.names().collect::<Vec<_>>()});
+        if (&subresource.group, &subresource.version) != (&row.group, &row.version) {
+            entry["group"] = json!(subresource.group);
+            entry["version"] = json!(subresource.version);
+        }
+        entries.push(entry);
+    }
+    entries
+}
+
+/// Opaque to clients: changes when the stored version does.
+fn storage_version_hash(row: &Resource) -> String {
+    let stored = format!("{}/{}/{}", row.storage_group, row.storage_version, row.kind);
+    base64::engine::general_purpose::STANDARD.encode(&Sha256::digest(stored)[..8])
+}
+
+fn document(document: &Value) -> Response<Body> {
+    response::json(StatusCode::OK, document.to_string().into_bytes())
+}
+
+/// A document that the client may have already: 304 if it says so by `If-None-Match`.
+fn with_etag(headers: &HeaderMap, media_type: &'static str, document: &Value) -> Response<Body> {
+    let body = document.to_string();
+    let etag = format!("\"{}\"", crate::authentication::hex(&Sha256::digest(&body)).to_uppercase());
+    let known = headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes());
+    let mut response = match known {
+        true => Response::new(Body::Empty),
+        false => Response::new(Body::from(body)),
+    };
+    if known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(VARY, HeaderValue::from_name(ACCEPT));
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        headers.insert(ETAG, etag);
+    }
+    response
+}

@@ -1,0 +1,123 @@
+//! Requests that are answered elsewhere: a pod's log, exec, attach and port-forward by the kubelet of its node, and
+//! `proxy` by a node, a pod or a service.
+//!
+//! Upgrades (WebSocket, SPDY) are tunnelled byte for byte: this server has no part in the protocols spoken inside.
+
+mod dial;
+mod forward;
+mod log;
+mod proxy;
+mod stream;
+mod target;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use k3s_api::authentication::UserInfo;
+use k3s_api::status::Status;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use dial::{Connection, Dialer, Direct};
+
+use crate::authorization::Attributes;
+use crate::request::{Query, RequestInfo};
+use crate::{ApiServer, Body, BoxError, response};
+
+/// How kubelets are reached.
+#[derive(Clone)]
+pub struct Config {
+    /// `--kubelet-client-certificate` and `--kubelet-client-key`: who this server is to kubelets; its own certificate
+    /// first.
+    pub client_certificate: Vec<CertificateDer<'static>>,
+    pub client_key: Option<Arc<PrivateKeyDer<'static>>>,
+    /// `--kubelet-certificate-authority`: who signs the kubelets' serving certificates.
+    pub kubelet_ca: Vec<CertificateDer<'static>>,
+    /// Connects to nodes and pods; [`Direct`], unless agents can only be reached through a tunnel of theirs.
+    pub dialer: Arc<dyn Dialer>,
+}
+
+impl Default for Config {
+    /// Direct connections; without certificates no kubelet will be trusted.
+    fn default() -> Self {
+        Self { client_certificate: Vec::new(), client_key: None, kubelet_ca: Vec::new(), dialer: Arc::new(Direct) }
+    }
+}
+
+/// Why relaying could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The certificates or the key cannot be used.
+    #[error("cannot use the kubelet client certificate or the kubelet CA: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Connects clients with what answers them.
+pub struct Relay {
+    dialer: Arc<dyn Dialer>,
+    kubelets: Arc<rustls::ClientConfig>,
+    /// For `https` backends of `proxy`, whose certificates nobody here can judge.
+    unverified: Arc<rustls::ClientConfig>,
+    /// Ends the tunnels with the server.
+    stop: CancellationToken,
+    _guard: DropGuard,
+}
+
+impl Relay {
+    /// Sets up the TLS clients.
+    ///
+    /// # Errors
+    /// If a certificate or the key cannot be used.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        let stop = CancellationToken::new();
+        Ok(Self {
+            dialer: Arc::clone(&config.dialer),
+            kubelets: dial::kubelet_tls(config)?,
+            unverified: dial::unverified_tls()?,
+            _guard: stop.clone().drop_guard(),
+            stop,
+        })
+    }
+}
+
+/// Whether a subresource is answered elsewhere.
+pub(crate) fn is_relayed(info: &RequestInfo) -> bool {
+    info.group.is_empty()
+        && matches!(
+            (info.resource.as_str(), info.subresource.as_str()),
+            ("pods", "log" | "exec" | "attach" | "portforward" | "proxy") | ("nodes" | "services", "proxy")
+        )
+}
+
+/// Answers a request for which [`is_relayed`] says so, and which has been authorized.
+pub(crate) async fn handle<B>(
+    server: &ApiServer,
+    request: Request<B>,
+    info: &RequestInfo,
+    query: &Query,
+    user: &UserInfo,
+) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let answer = match info.subresource.as_str() {
+        "log" => log::log(server, info, query).await,
+        "proxy" => proxy::proxy(server, request, info).await,
+        _ => match may_create(server, info, user).await {
+            Ok(()) => stream::stream(server, request, info, query).await,
+            Err(status) => Err(status),
+        },
+    };
+    answer.unwrap_or_else(|status| response::status(&status))
+}
+
+/// WebSockets are opened by GET; running a command in a pod takes more than the permission to get.
+async fn may_create(server: &ApiServer, info: &RequestInfo, user: &UserInfo) -> Result<(), Status> {
+    if info.verb != "get" {
+        return Ok(());
+    }
+    let asked = Attributes { verb: "create", ..Attributes::from(info) };
+    server.authorizer().require(server.registry(), user, asked).await
+}

@@ -1,0 +1,131 @@
+//! May he? The four access reviews of `authorization.k8s.io`.
+
+use k3s_api::object;
+use k3s_api::status::Status;
+use k3s_api::validation::{FieldError, Path, Verbatim};
+use serde_json::{Map, Value, json};
+
+use super::subject;
+use crate::authorization::{Attributes, Decision};
+use crate::call::Call;
+
+/// The status of a `SubjectAccessReview`, `LocalSubjectAccessReview` or `SelfSubjectAccessReview`.
+///
+/// # Errors
+/// 422 if it does not ask exactly one thing about somebody; 400 for a namespace that is not the review's.
+pub(super) async fn answer(call: &Call, review: &Value) -> Result<Value, Status> {
+    let spec = &review["spec"];
+    let about_self = call.row.plural == "selfsubjectaccessreviews";
+    check(call, spec, about_self)?;
+    if call.row.plural == "localsubjectaccessreviews" {
+        check_local(review)?;
+    }
+    let user = if about_self { call.user.clone() } else { subject(spec) };
+    let asked = asked(spec);
+    let decision = call.server.authorizer().authorize(call.registry(), &user, asked).await?;
+    let (allowed, reason) = match decision {
+        Decision::Allowed { reason } => (true, reason),
+        Decision::NoOpinion { reason } => (false, reason),
+    };
+    let mut status = Map::from_iter([("allowed".to_owned(), json!(allowed))]);
+    if !reason.is_empty() {
+        status.insert("reason".to_owned(), json!(reason));
+    }
+    Ok(Value::Object(status))
+}
+
+fn asked(spec: &Value) -> Attributes<'_> {
+    fn part<'a>(attributes: &'a Value, field: &str) -> &'a str {
+        attributes[field].as_str().unwrap_or_default()
+    }
+    match spec.get("resourceAttributes").filter(|attributes| !attributes.is_null()) {
+        Some(resource) => Attributes {
+            is_resource: true,
+            verb: part(resource, "verb"),
+            group: part(resource, "group"),
+            version: part(resource, "version"),
+            resource: part(resource, "resource"),
+            subresource: part(resource, "subresource"),
+            namespace: part(resource, "namespace"),
+            name: part(resource, "name"),
+            path: "",
+        },
+        None => {
+            let url = &spec["nonResourceAttributes"];
+            Attributes { verb: part(url, "verb"), path: part(url, "path"), ..Attributes::default() }
+        }
+    }
+}
+
+fn check(call: &Call, spec: &Value, about_self: bool) -> Result<(), Status> {
+    let path = Path::new("spec");
+    let given = |field: &str| spec.get(field).is_some_and(|value| !value.is_null());
+    let mut errors = Vec::new();
+    match (given("resourceAttributes"), given("nonResourceAttributes")) {
+        (true, true) => errors.push(FieldError::invalid(
+            &path.child("nonResourceAttributes"),
+            Verbatim(spec["nonResourceAttributes"].to_string()),
+            "cannot be specified in combination with resourceAttributes",
+        )),
+        (false, false) => errors.push(FieldError::invalid(
+            &path.child("resourceAttributes"),
+            Verbatim("null".to_owned()),
+            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+        )),
+        _ => {}
+    }
+    let nobody = spec["user"].as_str().unwrap_or_default().is_empty()
+        && spec["groups"].as_array().is_none_or(|groups| groups.is_empty());
+    if !about_self && nobody {
+        let detail = "at least one of user or group must be specified";
+        errors.push(FieldError::invalid(&path.child("user"), "", detail));
+    }
+    refuse(call, errors)
+}
+
+fn check_local(review: &Value) -> Result<(), Status> {
+    let namespace = review["spec"]["resourceAttributes"]["namespace"].as_str().unwrap_or_default();
+    if namespace == object::namespace(review) {
+        return Ok(());
+    }
+    let message =
+        format!("spec.resourceAttributes.namespace must match namespace: {namespace} != {}", object::namespace(review));
+    Err(Status::bad_request(message))
+}
+
+fn refuse(call: &Call, errors: Vec<FieldError>) -> Result<(), Status> {
+    match errors.is_empty() {
+        true => Ok(()),
+        // Kubernetes forgets to name the kind here.
+        false => Err(Status::invalid(&call.row.group, "", "", errors.into_iter().map(Into::into).collect())),
+    }
+}
+
+/// The status of a `SelfSubjectRulesReview`: what the user may do in a namespace.
+///
+/// # Errors
+/// 400 without a namespace.
+pub(super) async fn rules(call: &Call, review: &Value) -> Result<Value, Status> {
+    let namespace = review["spec"]["namespace"].as_str().unwrap_or_default();
+    if namespace.is_empty() {
+        return Err(Status::bad_request("no namespace on request"));
+    }
+    let (rules, problems) = call.server.authorizer().rules(call.registry(), &call.user, namespace).await?;
+    let (mut resources, mut urls) = (Vec::new(), Vec::new());
+    for rule in rules {
+        let is_url = !rule.non_resource_urls.is_empty();
+        let rule = serde_json::to_value(rule).map_err(Status::internal)?;
+        if is_url { urls.push(rule) } else { resources.push(rule) }
+    }
+    let mut status = json!({"incomplete": false, "resourceRules": resources, "nonResourceRules": urls});
+    let node = call.user.groups.iter().any(|group| group == "system:nodes");
+    let mut errors = problems;
+    if node {
+        errors.insert(0, "node authorizer does not support user rule resolution".to_owned());
+    }
+    if !errors.is_empty() {
+        status["incomplete"] = json!(true);
+        status["evaluationError"] = json!(k3s_api::status::aggregate(&errors));
+    }
+    Ok(status)
+}
