@@ -1,0 +1,7 @@
+//! Container logs: reading, following, rotating.
+//!
+//! The runtime writes lines of the CRI log format to `<pod log dir>/<namespace>_<name>_<uid>/<container>/<run>.log`.
+
+pub(crate) mod entry;
+pub(crate) mod read;
+pub(crate) mod rotate;

@@ -1,0 +1,125 @@
+//! Having a container's image, by its pull policy.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k3s_cri::{Error, Image};
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+
+use super::backoff::Backoff;
+use super::memory::Waiting;
+use super::spec::ContainerSpec;
+use super::start::Failure;
+use crate::context::Context;
+use crate::events::Severity;
+
+/// After a failed pull its error shows for so long, then the back-off.
+const SHOW_ERROR: Duration = Duration::from_secs(2);
+
+/// The image of a container, pulled if its policy says so.
+pub(super) async fn ensure(
+    ctx: &Context,
+    pod: &Pod,
+    spec: &ContainerSpec,
+    pulls: &Mutex<Backoff>,
+) -> Result<Image, Failure> {
+    let name = spec.container.image.clone().unwrap_or_default();
+    let event = |severity, reason, message: String| {
+        ctx.recorder.pod(pod, Some(spec.field_path()), severity, reason, message);
+    };
+    let present = match ctx.images.image_status(&name).await {
+        Ok(present) => present,
+        Err(Error::InvalidArgument { detail }) => {
+            let message = format!("Failed to apply default image tag \"{name}\": {detail}");
+            event(Severity::Warning, "InspectFailed", message.clone());
+            event(Severity::Warning, "Failed", "Error: InvalidImageName".into());
+            return Err(Failure::new("InvalidImageName", message, Duration::from_secs(300)));
+        }
+        Err(error) => {
+            let message = format!("Failed to inspect image \"{name}\": {error}");
+            event(Severity::Warning, "InspectFailed", message.clone());
+            return Err(Failure::new("ImageInspectError", message, Duration::from_secs(5)));
+        }
+    };
+    match (policy(spec, &name), present) {
+        ("IfNotPresent" | "Never", Some(image)) => {
+            let message =
+                format!("Container image \"{name}\" already present on machine and can be accessed by the pod");
+            event(Severity::Normal, "Pulled", message);
+            Ok(image)
+        }
+        ("Never", None) => {
+            let message = format!("Container image \"{name}\" is not present with pull policy of Never");
+            event(Severity::Warning, "ErrImageNeverPull", message.clone());
+            event(Severity::Warning, "Failed", "Error: ErrImageNeverPull".into());
+            Err(Failure::new("ErrImageNeverPull", message, Duration::from_secs(10)))
+        }
+        _ => pull(ctx, &name, pulls, event).await,
+    }
+}
+
+/// The API server sets the policy; without one it is as there.
+fn policy<'a>(spec: &'a ContainerSpec, image: &str) -> &'a str {
+    match spec.container.image_pull_policy.as_deref() {
+        Some(policy) if !policy.is_empty() => policy,
+        _ => {
+            let tagged = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+            if !tagged || image.ends_with(":latest") { "Always" } else { "IfNotPresent" }
+        }
+    }
+}
+
+async fn pull(
+    ctx: &Context,
+    name: &str,
+    pulls: &Mutex<Backoff>,
+    event: impl Fn(Severity, &'static str, String),
+) -> Result<Image, Failure> {
+    if let Some(left) = pulls.lock().remaining_since_update(Timestamp::now()) {
+        let message = format!("Back-off pulling image \"{name}\"");
+        event(Severity::Normal, "BackOff", message.clone());
+        event(Severity::Warning, "Failed", "Error: ImagePullBackOff".into());
+        return Err(Failure::new("ImagePullBackOff", message, left));
+    }
+    event(Severity::Normal, "Pulling", format!("Pulling image \"{name}\""));
+    let began = Instant::now();
+    let pulled = async {
+        let id = ctx.images.pull_image(name).await?;
+        match ctx.images.image_status(&id).await? {
+            Some(image) => Ok(image),
+            None => Err(Error::NotFound { what: format!("image {id} after it was pulled") }),
+        }
+    };
+    match pulled.await {
+        Ok(image) => {
+            let took = began.elapsed().as_millis();
+            let took = if took < 1000 { format!("{took}ms") } else { format!("{:.3}s", took as f64 / 1000.0) };
+            let message = format!(
+                "Successfully pulled image \"{name}\" in {took} ({took} including waiting). Image size: {} bytes.",
+                image.size
+            );
+            event(Severity::Normal, "Pulled", message);
+            Ok(image)
+        }
+        Err(error) => {
+            let now = Timestamp::now();
+            pulls.lock().count(now, now);
+            let detail = match error {
+                Error::Pull { detail, .. } => detail,
+                other => other.to_string(),
+            };
+            let message = format!("Failed to pull image \"{name}\": {detail}");
+            event(Severity::Warning, "Failed", message.clone());
+            event(Severity::Warning, "Failed", "Error: ErrImagePull".into());
+            Err(Failure::new("ErrImagePull", message, SHOW_ERROR))
+        }
+    }
+}
+
+impl Failure {
+    /// The container waits for `reason`; it is tried again after `retry`.
+    pub(super) fn new(reason: &'static str, message: String, retry: Duration) -> Self {
+        Self { waiting: Waiting { reason, message }, retry }
+    }
+}
