@@ -1,1 +1,5 @@
-//! k3s-addons
+//! What runs as pods out of the k3s binary, with the manifests that deploy it.
+
+#![forbid(unsafe_code)]
+
+pub mod coredns;
