@@ -1,7 +1,9 @@
 //! What a Kubernetes object is, with no I/O.
 
+pub mod apply;
 pub mod authentication;
 pub mod decode;
+pub mod defaults;
 pub mod object;
 pub mod patch;
 pub mod presence;

@@ -43,9 +43,14 @@ fn normalize_object(fields: &mut Map<String, Value>, schema: Schema) {
         }
         return;
     }
+    // Protobuf, in which Kubernetes stores most of its own types, knows no difference between no list and an empty one.
+    let protobuf = schema.type_name().is_some_and(|name| name.starts_with("io.k8s.api."));
     fields.retain(|name, value| match schema.field(name) {
         Some(schema) => {
             normalize(value, schema);
+            if protobuf && is_empty_list(value) && schema.is_always_present() {
+                *value = Value::Null;
+            }
             schema.is_always_present() || !is_left_out(value, schema)
         }
         None => true,
@@ -58,6 +63,10 @@ fn normalize_object(fields: &mut Map<String, Value>, schema: Schema) {
             Some(_) => {}
         }
     }
+}
+
+fn is_empty_list(value: &Value) -> bool {
+    matches!(value, Value::Array(items) if items.is_empty())
 }
 
 fn is_left_out(value: &Value, schema: Schema) -> bool {

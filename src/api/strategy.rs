@@ -4,7 +4,10 @@
 //! admission, `validate` and `validate_update`. What every kind has in common (metadata, the status kept apart, the
 //! generation) is done by the functions in [`generic`].
 
+pub mod core;
 pub mod generic;
+pub mod policy;
+pub mod workload;
 
 use serde_json::Value;
 

@@ -72,7 +72,7 @@ pub fn source(types: &[Resource], definitions: &BTreeMap<String, u32>) -> String
         let hooks = row
             .options
             .get("hooks")
-            .map_or_else(|| "crate::strategy::GENERIC".to_owned(), |name| format!("crate::strategy::{name}::STRATEGY"));
+            .map_or_else(|| "crate::strategy::GENERIC".to_owned(), |name| format!("crate::strategy::{name}"));
         let _ = write!(
             out,
             "Resource{{group:Cow::Borrowed({:?}),version:Cow::Borrowed({:?}),kind:Cow::Borrowed({:?}),\

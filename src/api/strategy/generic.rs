@@ -4,9 +4,18 @@
 use serde_json::Value;
 
 use super::Strategy;
+use crate::defaults;
 use crate::object;
 use crate::resource::Resource;
 use crate::validation::{FieldError, metadata};
+
+/// Fills in what the user left out: the static defaults of the schema, and what the kind knows.
+///
+/// Done again after admission, and on every object of a patch; doing it twice changes nothing.
+pub fn default(resource: &Resource, object: &mut Value) {
+    defaults::apply_static(object, resource.schema());
+    (resource.strategy.default)(object);
+}
 
 /// Before a create: what only the server may set is taken out, and the kind's own preparation done.
 ///

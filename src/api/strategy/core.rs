@@ -1,0 +1,112 @@
+//! The core group.
+
+use serde_json::{Value, json};
+
+use super::{GENERIC, Name, Strategy};
+use crate::defaults::{core, pod, service, volume, workload};
+
+pub const POD: Strategy =
+    Strategy { default: pod::pod, prepare_create: pod::initial_status, generation: true, graceful: true, ..GENERIC };
+
+pub const POD_TEMPLATE: Strategy = Strategy { default: workload::pod_template, generation: true, ..GENERIC };
+
+pub const REPLICATION_CONTROLLER: Strategy =
+    Strategy { default: workload::replication_controller, generation: true, ..GENERIC };
+
+pub const SERVICE: Strategy =
+    Strategy { default: service::service, name: Name::Label, prepare_update: service_update, ..GENERIC };
+
+/// What the server allocated stays when an update leaves it out.
+fn service_update(new: &mut Value, old: &Value) {
+    let (Some(new), Some(old)) = (new.get_mut("spec"), old.get("spec")) else { return };
+    if new.get("type") == Some(&json!("ExternalName")) || old.get("type") == Some(&json!("ExternalName")) {
+        return;
+    }
+    for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"] {
+        let absent = new.get(field).is_none_or(Value::is_null);
+        if let Some(kept) = old.get(field).filter(|_| absent) {
+            new[field] = kept.clone();
+        }
+    }
+    if !matches!(new.get("type").and_then(Value::as_str), Some("NodePort" | "LoadBalancer")) {
+        return;
+    }
+    let ports = old.get("ports").and_then(Value::as_array).cloned().unwrap_or_default();
+    for port in new.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        let same =
+            |other: &&Value| ["port", "protocol", "name"].iter().all(|field| other.get(field) == port.get(field));
+        if port.get("nodePort").is_none()
+            && let Some(number) = ports.iter().find(same).and_then(|other| other.get("nodePort"))
+        {
+            port["nodePort"] = number.clone();
+        }
+    }
+}
+
+pub const ENDPOINTS: Strategy = Strategy { default: service::endpoints, allow_create_on_update: true, ..GENERIC };
+
+pub const SECRET: Strategy = Strategy { default: core::secret, ..GENERIC };
+
+pub const CONFIG_MAP: Strategy = GENERIC;
+
+pub const EVENT: Strategy = Strategy { allow_create_on_update: true, ..GENERIC };
+
+pub const LIMIT_RANGE: Strategy = Strategy { default: core::limit_range, allow_create_on_update: true, ..GENERIC };
+
+pub const NAMESPACE: Strategy = Strategy {
+    default: core::namespace,
+    prepare_create: namespace_create,
+    prepare_update: namespace_update,
+    prepare_status: namespace_update,
+    name: Name::Label,
+    ..GENERIC
+};
+
+/// A namespace goes only when the namespace controller has emptied it.
+fn namespace_create(namespace: &mut Value) {
+    namespace["status"] = json!({"phase": "Active"});
+    let spec = crate::defaults::object(namespace, "spec");
+    match spec.get_mut("finalizers").and_then(Value::as_array_mut) {
+        Some(finalizers) if finalizers.iter().any(|finalizer| finalizer == "kubernetes") => {}
+        Some(finalizers) => finalizers.push("kubernetes".into()),
+        None => spec["finalizers"] = json!(["kubernetes"]),
+    }
+}
+
+/// Finalizers of the spec change only through the `finalize` subresource.
+fn namespace_update(new: &mut Value, old: &Value) {
+    new["spec"] = old.get("spec").cloned().unwrap_or_else(|| json!({}));
+}
+
+pub const NODE: Strategy = Strategy { default: core::node, ..GENERIC };
+
+pub const PERSISTENT_VOLUME: Strategy =
+    Strategy { default: volume::persistent_volume, prepare_create: volume_create, ..GENERIC };
+
+fn volume_create(volume: &mut Value) {
+    let now = crate::time::format_seconds(jiff::Timestamp::now());
+    volume["status"] = json!({"phase": "Pending", "lastPhaseTransitionTime": now});
+}
+
+pub const PERSISTENT_VOLUME_CLAIM: Strategy =
+    Strategy { default: volume::persistent_volume_claim, prepare_create: claim_create, ..GENERIC };
+
+fn claim_create(claim: &mut Value) {
+    claim["status"] = json!({"phase": "Pending"});
+}
+
+pub const RESOURCE_QUOTA: Strategy = Strategy { ..GENERIC };
+
+pub const SERVICE_ACCOUNT: Strategy =
+    Strategy { prepare_create: secret_references, prepare_update: |new, _| secret_references(new), ..GENERIC };
+
+/// Of a reference to a secret only the name means anything.
+fn secret_references(account: &mut Value) {
+    for secret in crate::defaults::items(account, "secrets") {
+        if let Some(fields) = secret.as_object_mut() {
+            fields.retain(|name, _| name == "name");
+        }
+    }
+}
+
+pub const BINDING: Strategy = GENERIC;

@@ -1,0 +1,75 @@
+//! The groups whose resources say what may happen: networking, rbac, policy, storage, admission and the like.
+
+use serde_json::{Value, json};
+
+use super::{GENERIC, Name, Strategy};
+use crate::defaults::{
+    admissionregistration, apiextensions, autoscaling, core, field, flowcontrol, networking, rbac, resource, service,
+    storage,
+};
+
+/// Nothing special, but a generation that counts changes.
+pub const COUNTED: Strategy = Strategy { generation: true, ..GENERIC };
+
+pub const HORIZONTAL_POD_AUTOSCALER_V1: Strategy = Strategy { default: autoscaling::v1, ..GENERIC };
+pub const HORIZONTAL_POD_AUTOSCALER_V2: Strategy = Strategy { default: autoscaling::v2, ..GENERIC };
+
+pub const INGRESS: Strategy = COUNTED;
+pub const INGRESS_CLASS: Strategy = Strategy { default: networking::ingress_class, ..COUNTED };
+pub const NETWORK_POLICY: Strategy = Strategy { default: networking::network_policy, ..COUNTED };
+pub const ENDPOINT_SLICE: Strategy = Strategy { default: service::endpoint_slice, ..COUNTED };
+pub const IP_ADDRESS: Strategy = Strategy { name: Name::PathSegment, ..GENERIC };
+
+/// Names of roles may hold what names of objects may not, such as `system:node`.
+pub const ROLE: Strategy = Strategy { name: Name::PathSegment, ..GENERIC };
+pub const ROLE_BINDING: Strategy = Strategy { default: rbac::binding, name: Name::PathSegment, ..GENERIC };
+
+pub const STORAGE_CLASS: Strategy = Strategy { default: storage::storage_class, ..GENERIC };
+pub const CSI_DRIVER: Strategy = Strategy { default: storage::csi_driver, ..GENERIC };
+pub const PRIORITY_CLASS: Strategy = Strategy { default: core::priority_class, ..COUNTED };
+pub const LEASE: Strategy = Strategy { allow_create_on_update: true, ..GENERIC };
+
+pub const VALIDATING_WEBHOOKS: Strategy = Strategy { default: admissionregistration::validating_webhooks, ..COUNTED };
+pub const MUTATING_WEBHOOKS: Strategy = Strategy { default: admissionregistration::mutating_webhooks, ..COUNTED };
+pub const ADMISSION_POLICY: Strategy = Strategy { default: admissionregistration::policy, ..COUNTED };
+pub const ADMISSION_POLICY_BINDING: Strategy = Strategy { default: admissionregistration::binding, ..COUNTED };
+
+pub const API_SERVICE: Strategy = Strategy { default: apiextensions::api_service, ..GENERIC };
+pub const CUSTOM_RESOURCE_DEFINITION: Strategy = Strategy {
+    default: apiextensions::custom_resource_definition,
+    prepare_create: definition_create,
+    prepare_update: definition_update,
+    ..COUNTED
+};
+
+/// The version that objects are stored in is remembered for as long as any may be.
+fn definition_create(definition: &mut Value) {
+    let stored: Vec<Value> = storage_versions(definition);
+    definition["status"] =
+        json!({"conditions": null, "acceptedNames": {"kind": "", "plural": ""}, "storedVersions": stored});
+}
+
+fn storage_versions(definition: &mut Value) -> Vec<Value> {
+    let Some(spec) = field(definition, "spec") else { return Vec::new() };
+    crate::defaults::items(spec, "versions")
+        .filter(|version| version.get("storage") == Some(&json!(true)))
+        .filter_map(|version| version.get("name").cloned())
+        .collect()
+}
+
+fn definition_update(new: &mut Value, _old: &Value) {
+    for version in storage_versions(new) {
+        let Some(stored) = new.get_mut("status").and_then(|status| status.get_mut("storedVersions")) else { return };
+        match stored.as_array_mut() {
+            Some(stored) if !stored.contains(&version) => stored.push(version),
+            Some(_) => {}
+            None => *stored = json!([version]),
+        }
+    }
+}
+
+pub const FLOW_SCHEMA: Strategy = Strategy { default: flowcontrol::flow_schema, ..COUNTED };
+pub const PRIORITY_LEVEL: Strategy = Strategy { default: flowcontrol::priority_level, ..COUNTED };
+
+pub const RESOURCE_CLAIM: Strategy = Strategy { default: resource::resource_claim, ..GENERIC };
+pub const RESOURCE_CLAIM_TEMPLATE: Strategy = Strategy { default: resource::resource_claim_template, ..GENERIC };

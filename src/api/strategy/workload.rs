@@ -1,0 +1,64 @@
+//! apps and batch.
+
+use serde_json::{Value, json};
+
+use super::{GENERIC, Name, Strategy};
+use crate::defaults::{self, workload};
+use crate::object;
+
+pub const DEPLOYMENT: Strategy = Strategy { default: workload::deployment, generation: true, ..GENERIC };
+
+pub const REPLICA_SET: Strategy = Strategy { default: workload::replica_set, generation: true, ..GENERIC };
+
+pub const STATEFUL_SET: Strategy = Strategy { default: workload::stateful_set, generation: true, ..GENERIC };
+
+pub const CONTROLLER_REVISION: Strategy = GENERIC;
+
+pub const DAEMON_SET: Strategy = Strategy {
+    default: workload::daemon_set,
+    prepare_create: |set| template_generation(set, 1),
+    prepare_update: daemon_set_update,
+    generation: true,
+    ..GENERIC
+};
+
+/// Counts the changes of the template, in an annotation that has outlived its API version.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn template_generation(set: &mut Value, generation: i64) {
+    let annotations = defaults::object(defaults::object(set, "metadata"), "annotations");
+    annotations[TEMPLATE_GENERATION] = generation.to_string().into();
+}
+
+fn daemon_set_update(new: &mut Value, old: &Value) {
+    let generation = object::annotation(old, TEMPLATE_GENERATION).and_then(|text| text.parse().ok()).unwrap_or(1);
+    let changed = object::at(new, &["spec", "template"]) != object::at(old, &["spec", "template"]);
+    template_generation(new, generation + i64::from(changed));
+}
+
+pub const JOB: Strategy =
+    Strategy { default: workload::job, prepare_create: job_create, generation: true, name: Name::Subdomain, ..GENERIC };
+
+/// A job's pods are told by its uid, unless the user wants to say how.
+fn job_create(job: &mut Value) {
+    if object::at(job, &["spec", "manualSelector"]) == Some(&json!(true)) {
+        return;
+    }
+    let (name, uid) = (object::name(job).to_owned(), object::uid(job).to_owned());
+    let Some(spec) = defaults::field(job, "spec") else { return };
+    let labels = defaults::object(defaults::object(defaults::object(spec, "template"), "metadata"), "labels");
+    for (label, value) in [
+        ("batch.kubernetes.io/controller-uid", &uid),
+        ("batch.kubernetes.io/job-name", &name),
+        ("controller-uid", &uid),
+        ("job-name", &name),
+    ] {
+        labels[label] = value.clone().into();
+    }
+    let labels = labels.clone();
+    defaults::object(defaults::object(spec, "selector"), "matchLabels")["batch.kubernetes.io/controller-uid"] =
+        uid.into();
+    defaults::fill(defaults::object(job, "metadata"), "labels", labels);
+}
+
+pub const CRON_JOB: Strategy = Strategy { default: workload::cron_job, generation: true, ..GENERIC };
