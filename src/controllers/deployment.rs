@@ -7,7 +7,7 @@ mod template;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k3s_client::{Informer, Informers};
+use k3s_client::Informer;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::event::Events;
 use crate::owner::{controller, controller_of, is_controlled_by, selects};
 use crate::queue::{Key, Queue};
-use crate::{Config, Error, each_change, is_status};
+use crate::{Context, Error, each_change, is_status};
 
 const REVISION: &str = "deployment.kubernetes.io/revision";
 const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
@@ -33,10 +33,11 @@ const NOT_COPIED: &[&str] = &[
     "deprecated.deployment.rollback.to",
 ];
 
-pub async fn run(_config: Arc<Config>, informers: Informers, cancel: CancellationToken) {
+pub async fn run(context: Arc<Context>, cancel: CancellationToken) {
+    let informers = &context.informers;
     let queue: Queue<Key> = Queue::default();
     let (deployments, sets) = (informers.of::<Deployment>(), informers.of::<ReplicaSet>());
-    let client = informers.client().clone();
+    let client = context.client.clone();
     let controller = Arc::new(Controller {
         events: Events::new(client.clone(), "deployment-controller"),
         client,
@@ -232,10 +233,11 @@ impl Controller {
                     return Ok(Some(Arc::new(have)));
                 }
                 let collisions = deployment.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0) + 1;
-                let patch = Patch::Merge(json!({"status": {"collisionCount": collisions}}));
+                let mut updated = deployment.clone();
+                updated.status.get_or_insert_default().collision_count = Some(collisions);
                 let deployments: Api<Deployment> =
                     Api::namespaced(self.client.clone(), &deployment.namespace().unwrap_or_default());
-                deployments.patch_status(&deployment.name_any(), &PatchParams::default(), &patch).await?;
+                deployments.replace_status(&deployment.name_any(), &PostParams::default(), &updated).await?;
                 Err(Error::Waiting(format!("another name than {name} for the new replica set")))
             }
             Err(error) => {
@@ -251,8 +253,14 @@ impl Controller {
             return Ok(());
         }
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &deployment.namespace().unwrap_or_default());
-        let patch = Patch::Merge(json!({"metadata": {"annotations": {REVISION: revision.to_string()}}}));
-        api.patch(&deployment.name_any(), &PatchParams::default(), &patch).await?;
+        let mut updated = deployment.clone();
+        updated.annotations_mut().insert(REVISION.to_owned(), revision.to_string());
+        let replaced = api.replace(&deployment.name_any(), &PostParams::default(), &updated).await;
+        // Newer than the cache: its change brings the key back.
+        if is_status(&replaced, 409) || is_status(&replaced, 404) {
+            return Ok(());
+        }
+        replaced?;
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k3s_client::{Informer, Informers};
+use k3s_client::Informer;
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service};
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -11,12 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::endpointslice::{backend_pods, is_pod_ready, port_number, services_of};
 use crate::queue::{Key, Queue};
-use crate::{Config, Error, each_change, is_status};
+use crate::{Context, Error, each_change, is_status};
 
-pub async fn run(_config: Arc<Config>, informers: Informers, cancel: CancellationToken) {
+pub async fn run(context: Arc<Context>, cancel: CancellationToken) {
+    let informers = &context.informers;
     let queue: Queue<Key> = Queue::default();
     let (services, pods) = (informers.of::<Service>(), informers.of::<Pod>());
-    let client = informers.client().clone();
+    let client = context.client.clone();
     let (of_service, of_pod) = (queue.clone(), queue.clone());
     tokio::join!(
         each_change(services.clone(), cancel.clone(), |service| of_service.add(Key::of(service))),

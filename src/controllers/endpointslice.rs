@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k3s_client::{Informer, Informers};
+use k3s_client::Informer;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::owner::controller_of;
 use crate::queue::{Key, Queue};
-use crate::{Config, Error, each_change, is_status};
+use crate::{Context, Error, each_change, is_status};
 
 /// Endpoints per slice, as in kube-controller-manager.
 const MAX_ENDPOINTS: usize = 100;
@@ -21,11 +21,12 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const CONTROLLER: &str = "endpointslice-controller.k8s.io";
 
-pub async fn run(_config: Arc<Config>, informers: Informers, cancel: CancellationToken) {
+pub async fn run(context: Arc<Context>, cancel: CancellationToken) {
+    let informers = &context.informers;
     let queue: Queue<Key> = Queue::default();
     let (services, pods) = (informers.of::<Service>(), informers.of::<Pod>());
     let slices = informers.of::<EndpointSlice>();
-    let client = informers.client().clone();
+    let client = context.client.clone();
     let (of_service, of_pod, of_slice) = (queue.clone(), queue.clone(), queue.clone());
     tokio::join!(
         each_change(services.clone(), cancel.clone(), |service| of_service.add(Key::of(service))),

@@ -8,7 +8,6 @@ mod monitor;
 
 use std::sync::Arc;
 
-use k3s_client::Informers;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::{ApiResource, DynamicObject};
@@ -18,17 +17,17 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::queue::Queue;
-use crate::{Config, Error, is_status};
+use crate::{Context, Error, is_status};
 use graph::{Graph, Node};
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
-pub async fn run(_config: Arc<Config>, informers: Informers, cancel: CancellationToken) {
+pub async fn run(context: Arc<Context>, cancel: CancellationToken) {
     let queue: Queue<String> = Queue::default();
     let graph = Arc::new(Mutex::new(Graph::default()));
     let kinds = Arc::new(monitor::Kinds::default());
-    let client = informers.client().clone();
+    let client = context.client.clone();
     let collector = Arc::new(Collector { client: client.clone(), graph: graph.clone(), kinds: kinds.clone() });
     tokio::join!(monitor::run(client, graph, queue.clone(), kinds.clone(), cancel.clone()), async {
         // An owner that is not in the graph yet would pass for one that is gone.

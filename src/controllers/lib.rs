@@ -37,6 +37,18 @@ pub struct Config {
     pub root_ca: String,
 }
 
+/// Makes the client of a controller, which acts as the service account of that name in `kube-system`: each has no more
+/// rights than the role `system:controller:NAME` gives.
+pub type ClientFor = dyn Fn(&str) -> kube::Client + Send + Sync;
+
+/// What a controller works with.
+struct Context {
+    config: Config,
+    informers: Informers,
+    /// The controller's own.
+    client: kube::Client,
+}
+
 /// Why a reconciliation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -57,34 +69,37 @@ fn is_status<T>(result: &Result<T, kube::Error>, code: u16) -> bool {
 }
 
 /// Runs all controllers until cancelled. One that panics is started again.
-pub async fn run(config: Config, informers: Informers, cancel: CancellationToken) {
-    let config = Arc::new(config);
+///
+/// `informers` watch as `system:kube-controller-manager`, which may read everything.
+pub async fn run(config: Config, informers: Informers, client_for: &ClientFor, cancel: CancellationToken) {
     let mut tasks = JoinSet::new();
     macro_rules! start {
-        ($($controller:ident),* $(,)?) => {$({
-            let (config, informers, cancel) = (config.clone(), informers.clone(), cancel.clone());
+        ($($controller:ident as $account:literal),* $(,)?) => {$({
+            let (informers, client) = (informers.clone(), client_for($account));
+            let context = Arc::new(Context { config: config.clone(), informers, client });
+            let cancel = cancel.clone();
             tasks.spawn(async move {
                 while !cancel.is_cancelled() {
-                    let task = tokio::spawn($controller::run(config.clone(), informers.clone(), cancel.clone()));
+                    let task = tokio::spawn($controller::run(context.clone(), cancel.clone()));
                     if let Err(error) = task.await {
-                        tracing::error!(controller = stringify!($controller), %error, "controller ended; it is started again");
+                        tracing::error!(controller = $account, %error, "controller ended; it is started again");
                     }
                 }
             });
         })*};
     }
     start!(
-        deployment,
-        endpoints,
-        endpointslice,
-        garbagecollector,
-        namespace,
-        nodeipam,
-        nodelifecycle,
-        podgc,
-        replicaset,
-        rootca,
-        serviceaccount,
+        deployment as "deployment-controller",
+        endpoints as "endpoint-controller",
+        endpointslice as "endpointslice-controller",
+        garbagecollector as "generic-garbage-collector",
+        namespace as "namespace-controller",
+        nodeipam as "node-controller",
+        nodelifecycle as "node-controller",
+        podgc as "pod-garbage-collector",
+        replicaset as "replicaset-controller",
+        rootca as "root-ca-cert-publisher",
+        serviceaccount as "service-account-controller",
     );
     while tasks.join_next().await.is_some() {}
 }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k3s_client::Informers;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition};
 use kube::api::{DeleteParams, ListParams};
 use kube::core::DynamicObject;
 use kube::{Api, Client, ResourceExt};
@@ -13,15 +12,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::discovery::{Served, served};
 use crate::queue::Queue;
-use crate::{Config, Error, each_change, is_status};
+use crate::{Context, Error, each_change, is_status};
 
 /// How long to wait before looking again at a namespace that still has content.
 const RETRY: Duration = Duration::from_millis(500);
 
-pub async fn run(_config: Arc<Config>, informers: Informers, cancel: CancellationToken) {
+pub async fn run(context: Arc<Context>, cancel: CancellationToken) {
+    let informers = &context.informers;
     let queue: Queue<String> = Queue::default();
     let namespaces = informers.of::<Namespace>();
-    let client = informers.client().clone();
+    let client = context.client.clone();
     let adder = queue.clone();
     tokio::join!(
         each_change(namespaces.clone(), cancel.clone(), |namespace| {
@@ -114,8 +114,20 @@ async fn set_conditions(client: &Client, name: &str, remaining: &[String]) -> Re
         ),
     ]);
     let api: Api<Namespace> = Api::all(client.clone());
-    let patch = kube::api::Patch::Strategic(json!({"status": {"conditions": conditions}}));
-    let result = api.patch_status(name, &kube::api::PatchParams::default(), &patch).await;
+    let Some(mut namespace) = api.get_opt(name).await? else { return Ok(()) };
+    let said = |all: &Namespace| all.status.as_ref().and_then(|it| it.conditions.clone()).unwrap_or_default();
+    let before = said(&namespace);
+    let conditions: Vec<NamespaceCondition> = serde_json::from_value(conditions)?;
+    let same = |a: &NamespaceCondition, b: &NamespaceCondition| a.type_ == b.type_ && a.message == b.message;
+    if conditions.iter().all(|new| before.iter().any(|old| same(old, new))) {
+        return Ok(());
+    }
+    namespace.status.get_or_insert_default().conditions = Some(conditions);
+    let result = api.replace_status(name, &kube::api::PostParams::default(), &namespace).await;
+    // Changed meanwhile: the next look does it.
+    if is_status(&result, 409) {
+        return Ok(());
+    }
     if is_status(&result, 404) {
         return Ok(());
     }

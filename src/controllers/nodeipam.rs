@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use k3s_client::{Informer, Informers};
+use k3s_client::Informer;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
@@ -12,27 +12,29 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::queue::Queue;
-use crate::{Config, Error, each_change};
+use crate::{Context, Error, each_change};
 
 /// Prefix lengths of a node's part, as kube-controller-manager has them.
 const NODE_PREFIX_V4: u8 = 24;
 const NODE_PREFIX_V6: u8 = 64;
 
-pub async fn run(config: Arc<Config>, informers: Informers, cancel: CancellationToken) {
+pub async fn run(context: Arc<Context>, cancel: CancellationToken) {
+    let informers = &context.informers;
     let queue: Queue<String> = Queue::default();
     let nodes = informers.of::<Node>();
-    let client = informers.client().clone();
+    let cluster_cidr = context.config.cluster_cidr;
+    let client = context.client.clone();
     let adder = queue.clone();
     tokio::join!(
         each_change(nodes.clone(), cancel.clone(), |node| adder.add(node.name_any())),
         // One at a time: two nodes must not be given the same part.
         queue
             .clone()
-            .run("nodeipam", 1, cancel.clone(), |name| { assign(client.clone(), config.clone(), nodes.clone(), name) }),
+            .run("nodeipam", 1, cancel.clone(), |name| { assign(client.clone(), cluster_cidr, nodes.clone(), name) }),
     );
 }
 
-async fn assign(client: Client, config: Arc<Config>, nodes: Informer<Node>, name: String) -> Result<(), Error> {
+async fn assign(client: Client, cluster_cidr: IpNet, nodes: Informer<Node>, name: String) -> Result<(), Error> {
     let has_part = |node: &Node| node.spec.as_ref().is_some_and(|spec| spec.pod_cidr.is_some());
     if nodes.get(None, &name).is_none_or(|node| has_part(&node)) {
         return Ok(());
@@ -43,8 +45,8 @@ async fn assign(client: Client, config: Arc<Config>, nodes: Informer<Node>, name
     let Some(node) = current.iter().find(|node| node.name_any() == name && !has_part(node)) else { return Ok(()) };
     let taken: HashSet<IpNet> =
         current.iter().filter_map(|node| node.spec.as_ref()?.pod_cidr.as_ref()?.parse().ok()).collect();
-    let free = free_part(config.cluster_cidr, &taken)
-        .ok_or_else(|| Error::Invalid(format!("no part of {} is left for node {name}", config.cluster_cidr)))?;
+    let free = free_part(cluster_cidr, &taken)
+        .ok_or_else(|| Error::Invalid(format!("no part of {} is left for node {name}", cluster_cidr)))?;
     let patch = json!({
         "metadata": {"resourceVersion": node.resource_version()},
         "spec": {"podCIDR": free.to_string(), "podCIDRs": [free.to_string()]},

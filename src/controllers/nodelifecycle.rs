@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k3s_client::{Informer, Informers};
+use k3s_client::Informer;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, Error, each_change, is_status};
+use crate::{Context, Error, each_change, is_status};
 
 /// How long a node may be silent, how long a new one may take, and how often nodes are looked at: the defaults of
 /// kube-controller-manager.
@@ -47,7 +47,8 @@ impl Heartbeats {
     }
 }
 
-pub async fn run(_config: Arc<Config>, informers: Informers, cancel: CancellationToken) {
+pub async fn run(context: Arc<Context>, cancel: CancellationToken) {
+    let informers = &context.informers;
     let nodes = informers.of::<Node>();
     let leases = informers.of_selected::<Lease>("", "metadata.namespace=kube-node-lease");
     let pods = informers.of::<Pod>();

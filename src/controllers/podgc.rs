@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k3s_client::Informers;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Preconditions};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, Error, is_status};
+use crate::{Context, Error, is_status};
 
 /// How often pods are looked at, as in kube-controller-manager.
 const PERIOD: Duration = Duration::from_secs(20);
 
-pub async fn run(_config: Arc<Config>, informers: Informers, cancel: CancellationToken) {
+pub async fn run(context: Arc<Context>, cancel: CancellationToken) {
+    let informers = &context.informers;
     let (nodes, pods) = (informers.of::<Node>(), informers.of::<Pod>());
     nodes.synced().await;
     pods.synced().await;
@@ -37,7 +37,7 @@ pub async fn run(_config: Arc<Config>, informers: Informers, cancel: Cancellatio
                 continue;
             }
             if suspects.contains(&uid) {
-                if let Err(error) = remove(&informers, &pod).await {
+                if let Err(error) = remove(&context.client, &pod).await {
                     tracing::warn!(pod = pod.name_any(), %error, "cannot remove an orphaned pod; it is tried again");
                 }
             } else {
@@ -48,8 +48,8 @@ pub async fn run(_config: Arc<Config>, informers: Informers, cancel: Cancellatio
     }
 }
 
-async fn remove(informers: &Informers, pod: &Pod) -> Result<(), Error> {
-    let api: Api<Pod> = Api::namespaced(informers.client().clone(), &pod.namespace().unwrap_or_default());
+async fn remove(client: &Client, pod: &Pod) -> Result<(), Error> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let params = DeleteParams {
         grace_period_seconds: Some(0),
         preconditions: Some(Preconditions { uid: pod.uid(), resource_version: None }),

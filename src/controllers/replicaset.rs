@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k3s_client::{Informer, Informers};
+use k3s_client::Informer;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::jiff::Timestamp;
@@ -20,17 +20,18 @@ use crate::endpointslice::is_pod_ready;
 use crate::event::Events;
 use crate::owner::{controller, controller_of, is_controlled_by, selects};
 use crate::queue::{Key, Queue};
-use crate::{Config, Error, each_change, is_status};
+use crate::{Context, Error, each_change, is_status};
 
 /// The most pods made or deleted for one replica set at a time, as in kube-controller-manager.
 const BURST: usize = 500;
 /// How long to wait for the cache to show what was just done, before going on with what it shows.
 const STALE: Duration = Duration::from_secs(5);
 
-pub async fn run(_config: Arc<Config>, informers: Informers, cancel: CancellationToken) {
+pub async fn run(context: Arc<Context>, cancel: CancellationToken) {
+    let informers = &context.informers;
     let queue: Queue<Key> = Queue::default();
     let (sets, pods) = (informers.of::<ReplicaSet>(), informers.of::<Pod>());
-    let client = informers.client().clone();
+    let client = context.client.clone();
     let controller = Arc::new(Controller {
         events: Events::new(client.clone(), "replicaset-controller"),
         client,

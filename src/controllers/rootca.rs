@@ -3,23 +3,23 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k3s_client::Informers;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::queue::Queue;
-use crate::{Config, Error, each_change, is_status};
+use crate::{Context, Error, each_change, is_status};
 
 const NAME: &str = "kube-root-ca.crt";
 
-pub async fn run(config: Arc<Config>, informers: Informers, cancel: CancellationToken) {
+pub async fn run(context: Arc<Context>, cancel: CancellationToken) {
+    let informers = &context.informers;
     let queue: Queue<String> = Queue::default();
     let namespaces = informers.of::<Namespace>();
     // Only the config maps of this name: a cache of all of them would hold the users' data for nothing.
     let maps = informers.of_selected::<ConfigMap>("", &format!("metadata.name={NAME}"));
-    let client = informers.client().clone();
+    let client = context.client.clone();
     let (of_namespace, of_map) = (queue.clone(), queue.clone());
     tokio::join!(
         each_change(namespaces.clone(), cancel.clone(), |namespace| of_namespace.add(namespace.name_any())),
@@ -27,9 +27,9 @@ pub async fn run(config: Arc<Config>, informers: Informers, cancel: Cancellation
         queue.clone().run("root-ca-certificate-publisher", 1, cancel.clone(), |name| {
             let wanted = namespaces.get(None, &name).is_some_and(|it| it.metadata.deletion_timestamp.is_none());
             let current = maps.get(Some(&name), NAME);
-            let (client, config) = (client.clone(), config.clone());
+            let (client, context) = (client.clone(), context.clone());
             async move {
-                if wanted { publish(client, &config.root_ca, &name, current.as_deref()).await } else { Ok(()) }
+                if wanted { publish(client, &context.config.root_ca, &name, current.as_deref()).await } else { Ok(()) }
             }
         }),
     );
