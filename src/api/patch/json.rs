@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use super::{parse, wrong_type};
 use crate::status::{Reason, Status};
-use crate::syntax;
 
 /// More operations than these are refused.
 const MAX_OPERATIONS: usize = 10_000;
@@ -13,7 +13,7 @@ const MAX_OPERATIONS: usize = 10_000;
 /// A body that is no list of operations is a bad request (400); operations that cannot be done are an invalid one (422),
 /// for which Kubernetes does not say why.
 pub fn apply(current: &Value, body: &[u8]) -> Result<Value, Status> {
-    let operations = match syntax::parse(body).map_err(Status::bad_request)? {
+    let operations = match parse(body).map_err(Status::bad_request)? {
         Value::Array(operations) => operations,
         other => return Err(not_operations(&other, "jsonpatch.Patch")),
     };
@@ -33,7 +33,7 @@ pub fn apply(current: &Value, body: &[u8]) -> Result<Value, Status> {
 }
 
 fn not_operations(value: &Value, wanted: &str) -> Status {
-    Status::bad_request(format!("json: cannot unmarshal {} into Go value of type {wanted}", syntax::type_name(value)))
+    Status::bad_request(wrong_type(value, wanted))
 }
 
 fn rejected() -> Status {

@@ -2,17 +2,15 @@
 
 use serde_json::Value;
 
+use super::{parse, wrong_type};
 use crate::status::Status;
-use crate::syntax;
 
 /// The object merged with the patch in `body`. A body that is no JSON object is a bad request.
 pub fn apply(current: &Value, body: &[u8]) -> Result<Value, Status> {
-    let patch = syntax::parse(body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    let patch = parse(body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     if !patch.is_object() {
-        return Err(Status::bad_request(format!(
-            "error decoding patch: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-            syntax::type_name(&patch)
-        )));
+        let error = wrong_type(&patch, "map[string]interface {}");
+        return Err(Status::bad_request(format!("error decoding patch: {error}")));
     }
     let mut merged = current.clone();
     json_patch::merge(&mut merged, &patch);

@@ -10,12 +10,16 @@
 //! ```
 //!
 //! What comes out is not decoded yet: it is to be decoded and defaulted like the body of an update. If that fails, the
-//! answer is [`undecodable`] for JSON and merge patches, and [`strategic::undecodable`] for strategic ones.
+//! answer is [`undecodable`] for JSON and merge patches. What comes out of a strategic patch is decoded with
+//! `decode::decode_patched`, and if that fails answered with [`strategic::undecodable`].
 
 pub mod json;
 pub mod merge;
 pub mod strategic;
 
+use serde_json::Value;
+
+use crate::decode::syntax;
 use crate::quote::quote;
 use crate::status::{Cause, Status};
 
@@ -57,6 +61,24 @@ impl PatchType {
             ]
         }
     }
+}
+
+/// The JSON of a patch, or what Go says when it cannot read it.
+fn parse(body: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(body).map_err(|error| syntax::error(body).unwrap_or_else(|| error.to_string()))
+}
+
+/// A patch that is JSON of another type than `wanted`, in Go's words.
+fn wrong_type(patch: &Value, wanted: &str) -> String {
+    let found = match patch {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    format!("json: cannot unmarshal {found} into Go value of type {wanted}")
 }
 
 /// The answer when the patched object is not one of its kind: 422 about the field `patch`, with the whole patched

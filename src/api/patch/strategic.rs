@@ -8,10 +8,10 @@ mod order;
 
 use serde_json::{Map, Value};
 
+use super::{parse, wrong_type};
 use crate::quote::format_value;
-use crate::schema::{Kind, Schema};
+use crate::schema::Schema;
 use crate::status::Status;
-use crate::syntax;
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -23,60 +23,19 @@ const SET_ORDER: &str = "$setElementOrder/";
 /// A body that is no JSON object and directives out of shape are bad requests (400); a list element without its key is
 /// an error without reason (500), as in Kubernetes.
 pub fn apply(current: &Value, body: &[u8], schema: Schema<'_>) -> Result<Value, Status> {
-    let patch = match syntax::parse(body).map_err(Status::bad_request)? {
+    let patch = match parse(body).map_err(Status::bad_request)? {
         Value::Object(patch) => patch,
-        other => {
-            return Err(Status::bad_request(format!(
-                "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-                syntax::type_name(&other)
-            )));
-        }
+        other => return Err(Status::bad_request(wrong_type(&other, "map[string]interface {}"))),
     };
     let original = current.as_object().cloned().unwrap_or_default();
     merge_map(original, patch, Some(schema)).map(Value::Object)
 }
 
 /// The answer when what came out of [`apply`] is not an object of the kind: 422 about the field `patch`. `body` is the
-/// patch, `error` says what cannot be read (see [`type_error`]).
+/// patch, `error` is that of `decode::decode_patched`.
 pub fn undecodable(body: &[u8], error: &str) -> Status {
     let patch = serde_json::from_slice::<Value>(body).unwrap_or_default();
     super::undecodable(&format_value(&patch), error)
-}
-
-/// The first value in `patched` that is of another type than the schema says, in the words of Kubernetes' converter
-/// from unstructured objects, which is what reads the outcome of a strategic merge patch.
-pub fn type_error(patched: &Value, schema: Schema<'_>) -> Option<String> {
-    let unrecognized = |go: &str| Some(format!("unrecognized type: {go}"));
-    let cannot = |what: &str| Some(format!("cannot restore {what} from {}", go_kind(patched)));
-    match (schema.kind(), patched) {
-        (_, Value::Null) | (Kind::Any | Kind::IntOrString, _) => None,
-        (Kind::Object, Value::Object(fields)) => {
-            fields.iter().find_map(|(name, value)| type_error(value, schema.field(name)?))
-        }
-        (Kind::Map, Value::Object(fields)) => fields.values().find_map(|value| type_error(value, schema.values()?)),
-        (Kind::Array, Value::Array(items)) => items.iter().find_map(|item| type_error(item, schema.items()?)),
-        (Kind::String, Value::String(_)) | (Kind::Boolean, Value::Bool(_)) | (Kind::Number, Value::Number(_)) => None,
-        (Kind::Integer, Value::Number(number)) if !number.is_f64() => None,
-        (Kind::Object, _) => Some(format!("cannot restore struct from: {}", go_kind(patched))),
-        (Kind::Map, _) => cannot("map"),
-        (Kind::Array, _) => cannot("slice"),
-        (Kind::String, _) => unrecognized("string"),
-        (Kind::Boolean, _) => unrecognized("bool"),
-        (Kind::Integer, _) => unrecognized(schema.format().unwrap_or("int64")),
-        (Kind::Number, _) => unrecognized("float64"),
-    }
-}
-
-fn go_kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "invalid",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "slice",
-        Value::Object(_) => "map",
-    }
 }
 
 fn bad_format(of: &str) -> Status {

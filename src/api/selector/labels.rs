@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
-use super::{Error, label_value_errors, qualified_name_errors};
+use super::Error;
 use crate::quote::quote;
+use crate::validation::names::{label_value, qualified_name};
 
 /// Requirements that all must hold. None selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -116,7 +117,7 @@ impl Requirement {
         let mut invalid = |path: &str, value: &str, why: &str| {
             errors.push(format!("{path}: Invalid value: {}: {why}", quote(value)));
         };
-        let key_errors = qualified_name_errors(key);
+        let key_errors = qualified_name(key);
         if !key_errors.is_empty() {
             invalid("key", key, &key_errors.join("; "));
         }
@@ -142,7 +143,7 @@ impl Requirement {
             _ => {}
         }
         for (index, value) in values.iter().enumerate() {
-            let why = label_value_errors(value);
+            let why = label_value(value);
             if !why.is_empty() {
                 errors.push(format!("values[{index}][{key}]: Invalid value: {}: {}", quote(value), why.join("; ")));
             }
@@ -335,7 +336,7 @@ impl<'a> Parser<'a> {
         let (Kind::Identifier, key) = token else {
             return Err(Error(format!("found '{}', expected: identifier", token.1)));
         };
-        let errors = qualified_name_errors(key);
+        let errors = qualified_name(key);
         if !errors.is_empty() {
             return Err(Error(format!("<nil>: Invalid value: {}: {}", quote(key), errors.join("; "))));
         }

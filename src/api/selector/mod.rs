@@ -2,9 +2,6 @@
 
 pub mod fields;
 pub mod labels;
-mod syntax;
-
-pub use syntax::{label_value_errors, qualified_name_errors, subdomain_errors};
 
 use crate::status::Status;
 

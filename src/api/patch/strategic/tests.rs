@@ -114,9 +114,9 @@ fn errors_are_kubernetes_own() {
     let schema = crate::schema::definition("io.k8s.api.apps.v1.Deployment").expect("built in");
     let body = br#"{"spec":{"replicas":"three"}}"#;
     let wrong = apply(&deployment(), body, schema).expect("types are checked later");
-    let error = type_error(&wrong, schema).expect("a text is no number");
+    let error = crate::decode::decode_patched(wrong, schema, Default::default()).expect_err("a text is no number");
     assert_eq!(
-        undecodable(body, &error).message,
+        undecodable(body, &error.to_string()).message,
         " \"\" is invalid: patch: Invalid value: \"map[spec:map[replicas:three]]\": unrecognized type: int32"
     );
 }
