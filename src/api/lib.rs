@@ -14,6 +14,5 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod strategy;
-pub mod syntax;
 pub mod time;
 pub mod validation;
