@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Response, StatusCode};
 use k3s_api::authentication::UserInfo;
-use k3s_api::resource::Subresource;
 use k3s_api::status::Status;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -31,11 +30,6 @@ pub(crate) struct Call {
 impl Call {
     pub fn registry(&self) -> &Registry {
         self.server.registry()
-    }
-
-    /// The subresource asked for, if it is one.
-    pub fn subresource(&self) -> Option<&Subresource> {
-        self.row.subresource(&self.info.subresource)
     }
 
     /// The namespace of the object: empty for cluster-scoped resources (whose name Kubernetes takes for the namespace
@@ -78,13 +72,6 @@ impl Call {
 
     fn admission_namespace(&self) -> &str {
         if self.row.namespaced { &self.info.namespace } else { "" }
-    }
-
-    /// The client's name in `managedFields`, if it gave none: the first word of its user agent, up to the version.
-    pub fn user_agent_manager(&self) -> String {
-        let agent = self.headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-        let name = agent.unwrap_or_default().split('/').next().unwrap_or_default();
-        if name.is_empty() { "unknown".to_owned() } else { name.chars().take(128).collect() }
     }
 
     /// An answer with a stored object.

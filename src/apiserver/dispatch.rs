@@ -18,7 +18,7 @@ use crate::options::ListOptions;
 use crate::registry::Row;
 use crate::request::{Query, RequestInfo};
 use crate::verbs::{binding, create, delete, eviction, get, list, patch, subresource, update, watch};
-use crate::{ApiServer, Body, BoxError, encode, response};
+use crate::{ApiServer, Body, BoxError, discovery, encode, health, metrics, openapi, openid, relay, response, tokens};
 
 /// Bodies are not longer than this.
 const MAX_BODY: usize = 3 << 20;
@@ -52,8 +52,22 @@ fn anonymous() -> UserInfo {
 
 /// What is no resource: discovery, OpenAPI, health, version.
 async fn document<B>(server: ApiServer, request: Request<B>, info: &RequestInfo, query: &Query) -> Response<Body> {
-    let _ = (server, request, info, query);
-    response::status(&Status::no_such_resource())
+    if let Some(response) = health::handle(&server, &info.path, query).await {
+        return response;
+    }
+    if let Some(response) = discovery::handle(&server, &info.path, request.headers()) {
+        return response;
+    }
+    if let Some(response) = openapi::handle(&server, &info.path, query, request.headers()) {
+        return response;
+    }
+    if let Some(response) = openid::handle(&server, &info.path) {
+        return response;
+    }
+    if info.path == "/metrics" {
+        return metrics::handle(&server);
+    }
+    response::page_not_found()
 }
 
 /// What a request for a resource is answered with.
@@ -72,6 +86,9 @@ where
         Ok(row) => row,
         Err(status) => return response::status(&status),
     };
+    if relay::is_relayed(&info) {
+        return relay::handle(&server, request, &info, &query, &user).await;
+    }
     let collection = info.subresource.is_empty() && matches!(info.verb, "list" | "watch");
     let accept = match negotiate::negotiate(request.headers(), &query, collection) {
         Ok(accept) => accept,
@@ -148,6 +165,8 @@ async fn verb(call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         ("scale", _) => subresource::write_scale(call, body).await,
         ("binding", "create") => binding::bind(call, body).await,
         ("eviction", "create") => eviction::evict(call, body).await,
+        ("", "create") if tokens::is_review(&call.row.group, &call.row.plural) => tokens::review(call, body).await,
+        ("token", "create") => tokens::token_request(call, body).await,
         (_, "get") => get::get(call).await,
         ("", "list") => list::list(call, &ListOptions::parse(&call.query, false)?).await,
         ("", "create") => create::create(call, body).await,

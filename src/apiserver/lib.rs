@@ -12,17 +12,25 @@ mod admission;
 pub mod authentication;
 pub mod authorization;
 mod body;
+pub mod bootstrap;
 mod call;
 mod config;
+mod discovery;
 mod dispatch;
 mod encode;
+pub mod health;
+mod metrics;
 mod negotiate;
+mod openapi;
+mod openid;
 mod options;
 pub mod registry;
+pub mod relay;
 pub mod request;
 mod response;
 pub mod serve;
 mod service_addresses;
+mod tokens;
 mod verbs;
 
 use std::convert::Infallible;
@@ -50,6 +58,8 @@ pub enum Error {
     Registry(#[from] registry::Error),
     #[error("cannot set up authentication: {0}")]
     Authentication(#[from] authentication::Error),
+    #[error("cannot set up relaying to kubelets: {0}")]
+    Relay(#[from] relay::Error),
 }
 
 /// A running API server. Clones are handles to the same one.
@@ -67,8 +77,10 @@ struct Inner {
     admission: admission::Chain,
     service_addresses: ServiceAddresses,
     stop: CancellationToken,
+    health: health::Health,
     authenticator: Authenticator,
     authorizer: Authorizer,
+    relay: relay::Relay,
 }
 
 impl ApiServer {
@@ -84,8 +96,10 @@ impl ApiServer {
             admission: admission::Chain::default(),
             service_addresses: ServiceAddresses::new(&config.service_cidrs, config.node_ports.clone()),
             stop: CancellationToken::new(),
+            health: health::Health::default(),
             authenticator,
             authorizer: Authorizer::default(),
+            relay: relay::Relay::new(&config.relay)?,
             config,
             registry,
         };
@@ -109,6 +123,11 @@ impl ApiServer {
         &self.inner.service_addresses
     }
 
+    /// What `/readyz` answers from.
+    pub fn health(&self) -> &health::Health {
+        &self.inner.health
+    }
+
     /// Ends all watches. What is being answered is answered.
     pub fn stop(&self) {
         self.inner.stop.cancel();
@@ -122,6 +141,11 @@ impl ApiServer {
     /// Who makes a request.
     pub fn authenticator(&self) -> &Authenticator {
         &self.inner.authenticator
+    }
+
+    /// Connects clients with kubelets, pods and services.
+    pub(crate) fn relay(&self) -> &relay::Relay {
+        &self.inner.relay
     }
 
     /// Who may do what.

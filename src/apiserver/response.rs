@@ -24,3 +24,11 @@ pub fn status(status: &Status) -> Response<Body> {
     }
     response
 }
+
+/// 404 for a path that is none of the API's: plain text, as Go's server says it.
+pub fn page_not_found() -> Response<Body> {
+    let mut response = Response::new(Body::from("404 page not found\n"));
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

@@ -1,13 +1,17 @@
 //! May he? The four access reviews of `authorization.k8s.io`.
 
+use http::{Response, StatusCode};
 use k3s_api::object;
-use k3s_api::status::Status;
+use k3s_api::status::{Status, aggregate};
 use k3s_api::validation::{FieldError, Path, Verbatim};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::subject;
-use crate::authorization::{Attributes, Decision};
+use crate::authorization::{Attributes, Decision, Rule};
 use crate::call::Call;
+use crate::negotiate::Format;
+use crate::{Body, response};
 
 /// The status of a `SubjectAccessReview`, `LocalSubjectAccessReview` or `SelfSubjectAccessReview`.
 ///
@@ -101,31 +105,55 @@ fn refuse(call: &Call, errors: Vec<FieldError>) -> Result<(), Status> {
     }
 }
 
-/// The status of a `SelfSubjectRulesReview`: what the user may do in a namespace.
+/// The answer to a `SelfSubjectRulesReview`. Its fields are in Go's order, by which some readers sort the rules.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RulesReview<'a> {
+    kind: &'static str,
+    api_version: &'static str,
+    metadata: Map<String, Value>,
+    spec: Map<String, Value>,
+    status: RulesStatus<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RulesStatus<'a> {
+    resource_rules: Vec<&'a Rule>,
+    non_resource_rules: Vec<&'a Rule>,
+    incomplete: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    evaluation_error: String,
+}
+
+/// Answers a `SelfSubjectRulesReview`: what the user may do in a namespace.
 ///
 /// # Errors
 /// 400 without a namespace.
-pub(super) async fn rules(call: &Call, review: &Value) -> Result<Value, Status> {
+pub(super) async fn rules(call: &Call, review: &Value) -> Result<Response<Body>, Status> {
     let namespace = review["spec"]["namespace"].as_str().unwrap_or_default();
     if namespace.is_empty() {
         return Err(Status::bad_request("no namespace on request"));
     }
-    let (rules, problems) = call.server.authorizer().rules(call.registry(), &call.user, namespace).await?;
-    let (mut resources, mut urls) = (Vec::new(), Vec::new());
-    for rule in rules {
-        let is_url = !rule.non_resource_urls.is_empty();
-        let rule = serde_json::to_value(rule).map_err(Status::internal)?;
-        if is_url { urls.push(rule) } else { resources.push(rule) }
-    }
-    let mut status = json!({"incomplete": false, "resourceRules": resources, "nonResourceRules": urls});
-    let node = call.user.groups.iter().any(|group| group == "system:nodes");
-    let mut errors = problems;
-    if node {
+    let (rules, mut errors) = call.server.authorizer().rules(call.registry(), &call.user, namespace).await?;
+    if call.user.groups.iter().any(|group| group == "system:nodes") {
         errors.insert(0, "node authorizer does not support user rule resolution".to_owned());
     }
-    if !errors.is_empty() {
-        status["incomplete"] = json!(true);
-        status["evaluationError"] = json!(k3s_api::status::aggregate(&errors));
+    let (urls, resources): (Vec<_>, Vec<_>) = rules.iter().partition(|rule| !rule.non_resource_urls.is_empty());
+    let answer = RulesReview {
+        kind: "SelfSubjectRulesReview",
+        api_version: "authorization.k8s.io/v1",
+        metadata: Map::new(),
+        spec: Map::new(),
+        status: RulesStatus {
+            resource_rules: resources,
+            non_resource_rules: urls,
+            incomplete: !errors.is_empty(),
+            evaluation_error: if errors.is_empty() { String::new() } else { aggregate(&errors) },
+        },
+    };
+    if call.accept.format == Format::Json {
+        return Ok(response::json(StatusCode::CREATED, serde_json::to_vec(&answer).map_err(Status::internal)?));
     }
-    Ok(status)
+    call.value(StatusCode::CREATED, &serde_json::to_value(&answer).map_err(Status::internal)?)
 }

@@ -1,7 +1,7 @@
 //! create of a pod's `binding`: the scheduler's decision on which node it runs.
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::Response;
 use jiff::Timestamp;
 use k3s_api::decode::{self, FieldValidation};
 use k3s_api::status::{Cause, Status};
@@ -35,7 +35,7 @@ pub(crate) async fn bind(call: &Call, body: &Bytes) -> Result<Response<Body>, St
         check(call, &binding, &old)?;
         let mut new = (*old).clone();
         assign(&mut new, &binding, node);
-        managed::track(call, &options, Some(&old), &mut new)?;
+        managed::track(call, &options, Some(&old), &mut new);
         match update::store(call, entry, &old, new, &options, &key).await? {
             Stored::Done(_) => return Ok(encode::status(call.accept, &Status::created())),
             Stored::Lost(now) => current = now,

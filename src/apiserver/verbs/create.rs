@@ -26,7 +26,7 @@ pub(crate) async fn create(call: &Call, body: &Bytes) -> Result<Response<Body>, 
     let options = WriteOptions::parse(&call.query, WriteKind::Create)?;
     let mut value = input::object(call, body, options.field_validation)?;
     input::check_namespace(call, &mut value)?;
-    managed::track(call, &options, None, &mut value)?;
+    managed::track(call, &options, None, &mut value);
     let created = store(call, value, &options).await?;
     created.respond(call, StatusCode::CREATED)
 }
@@ -98,7 +98,7 @@ pub(crate) async fn store(call: &Call, mut value: Value, options: &WriteOptions)
 
 /// What only the server sets.
 fn complete(row: &Resource, new: &mut Value) {
-    (row.strategy.default)(new);
+    input::default(row, new);
     object::set_metadata(new, "uid", &object::new_uid());
     object::set_metadata_time(new, "creationTimestamp", Timestamp::now());
     generic::prepare_create(row, new);

@@ -4,7 +4,6 @@
 //! period (pods on a node). Then it is marked, and goes with the update that takes the last of these away.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -247,6 +246,3 @@ fn set_propagation_finalizers(row: &Resource, object: &mut Value, options: &Dele
         metadata.insert("finalizers".to_owned(), finalizers.into());
     }
 }
-
-/// How long a client should wait before it tries an eviction again.
-pub(crate) const EVICTION_RETRY: Duration = Duration::from_secs(10);

@@ -78,7 +78,9 @@ pub(crate) fn decode(call: &Call, text: &[u8], validation: FieldValidation) -> R
 
 /// Fills in what was left out.
 pub(crate) fn default(row: &Resource, value: &mut Value) {
+    k3s_api::defaults::apply_static(value, row.schema());
     (row.strategy.default)(value);
+    k3s_api::presence::normalize(value, row.schema());
 }
 
 /// The body of a subresource whose kind is not the resource's own, as it is.

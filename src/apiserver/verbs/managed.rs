@@ -1,24 +1,49 @@
-//! Who manages which field: `metadata.managedFields`.
+//! Who manages which field: `metadata.managedFields` of every write.
 
+use http::header::USER_AGENT;
+use jiff::Timestamp;
+use k3s_api::apply::{Set, Writer, manager_name, reset_fields};
+use k3s_api::decode::{self, FieldValidation};
 use k3s_api::status::Status;
 use serde_json::Value;
 
 use crate::call::Call;
 use crate::options::WriteOptions;
 
+/// Runs `work` with the writer of this request.
+fn with_writer<T>(call: &Call, options: &WriteOptions, subresource: &str, work: impl FnOnce(&Writer<'_>) -> T) -> T {
+    let row = &call.row;
+    let agent = call.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let reset: Set = reset_fields(row.has_status(), decode::is_custom(row), subresource);
+    work(&Writer {
+        schema: row.schema(),
+        api_version: &row.api_version(),
+        kind: &row.kind,
+        subresource,
+        manager: &manager_name(&options.field_manager, agent),
+        reset: &reset,
+        now: Timestamp::now(),
+    })
+}
+
 /// Notes in `new` what the client of a create, update or patch has set.
-pub(crate) fn track(call: &Call, options: &WriteOptions, old: Option<&Value>, new: &mut Value) -> Result<(), Status> {
-    let _ = (call, options, old, new);
-    Ok(())
+pub(crate) fn track(call: &Call, options: &WriteOptions, old: Option<&Value>, new: &mut Value) {
+    with_writer(call, options, &call.info.subresource, |writer| writer.update(old, new));
 }
 
 /// The object with the applied configuration merged into it, and the fields noted.
+///
+/// # Errors
+/// See [`Writer::apply`].
 pub(crate) fn apply(
     call: &Call,
     options: &WriteOptions,
     old: Option<&Value>,
     configuration: &Value,
 ) -> Result<Value, Status> {
-    let _ = (call, options, old, configuration);
-    Err(Status::unsupported_media_type(&["application/json-patch+json"]))
+    let applied =
+        with_writer(call, options, &call.info.subresource, |writer| writer.apply(old, configuration, options.force))?;
+    // What the configuration took away is null now.
+    let decoded = decode::decode_value(applied, call.row.schema(), FieldValidation::Ignore);
+    decoded.map(|decoded| decoded.value).map_err(|error| Status::bad_request(error.to_string()))
 }

@@ -48,7 +48,7 @@ pub(crate) async fn patch(call: &Call, body: &Bytes) -> Result<Response<Body>, S
         let Some(entry) = &current else { return Err(call.not_found()) };
         let old = convert::read(&call.row, entry)?;
         let mut new = patched(call, kind, body, &old, options.field_validation)?;
-        managed::track(call, &options, Some(&old), &mut new)?;
+        managed::track(call, &options, Some(&old), &mut new);
         match update::store(call, entry, &old, new, &options, &key).await? {
             Stored::Done(written) => return written.respond(call, StatusCode::OK),
             Stored::Lost(now) => current = now,

@@ -35,11 +35,6 @@ impl Selection {
         self.labels.is_everything() && self.fields.is_everything()
     }
 
-    /// The one name it selects, if it selects one.
-    pub fn name(&self) -> Option<&str> {
-        self.fields.requires_exact("metadata.name")
-    }
-
     /// Whether the object is selected. It is decoded only as far as the selectors ask.
     pub fn matches(&self, row: &Resource, entry: &Entry) -> Result<bool, Error> {
         let key_only = self.fields.terms().iter().all(|term| term.field.starts_with("metadata."));

@@ -167,7 +167,7 @@ pub(crate) async fn write_scale(call: &Call, body: &Bytes) -> Result<Response<Bo
         object::section_mut(&mut new, "spec").insert("replicas".to_owned(), replicas.into());
         let version = object::resource_version(&wanted).to_owned();
         object::set_metadata(&mut new, "resourceVersion", &version);
-        managed::track(call, &options, Some(&old), &mut new)?;
+        managed::track(call, &options, Some(&old), &mut new);
         match update::store(call, entry, &old, new, &options, &key).await? {
             Stored::Done(Written::Stored(entry)) => {
                 return encode::document(call.accept, StatusCode::OK, &scale(&*convert::read(&call.row, &entry)?));

@@ -1,7 +1,7 @@
 //! Continue tokens: where the next page of a list begins, and at which revision.
 
 use base64::Engine;
-use base64::prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use k3s_api::status::Status;
 use k3s_kine::Revision;
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,8 @@ impl Token {
 
 #[cfg(test)]
 mod tests {
+    use base64::prelude::BASE64_URL_SAFE;
+
     use super::*;
 
     #[test]

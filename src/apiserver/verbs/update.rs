@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use k3s_api::object;
 use k3s_api::status::Status;
 use k3s_api::strategy::generic;
+use k3s_api::{apply, object};
 use serde_json::Value;
 
 use super::create::{Written, lifetime};
@@ -27,7 +27,7 @@ pub(crate) async fn update(call: &Call, body: &Bytes) -> Result<Response<Body>, 
     loop {
         let Some(entry) = &current else {
             return if call.row.strategy.allow_create_on_update && call.info.subresource.is_empty() {
-                managed::track(call, &options, None, &mut value)?;
+                managed::track(call, &options, None, &mut value);
                 create::store(call, value, &options).await?.respond(call, StatusCode::CREATED)
             } else {
                 Err(call.not_found())
@@ -35,7 +35,7 @@ pub(crate) async fn update(call: &Call, body: &Bytes) -> Result<Response<Body>, 
         };
         let old = convert::read(&call.row, entry)?;
         let mut new = value.clone();
-        managed::track(call, &options, Some(&old), &mut new)?;
+        managed::track(call, &options, Some(&old), &mut new);
         match store(call, entry, &old, new, &options, &key).await? {
             Stored::Done(written) => return written.respond(call, StatusCode::OK),
             Stored::Lost(now) => current = now,
@@ -84,6 +84,7 @@ pub(crate) async fn store(
         object::set_metadata(&mut new, "resourceVersion", object::resource_version(old));
         return Ok(Stored::Done(Written::DryRun(new)));
     }
+    apply::keep_times(old, &mut new);
     let stored = object::encode(&*convert::to_stored(row, &new)?);
     // What changes nothing is not written: the version stays.
     if is_same(entry, &stored) {
@@ -92,6 +93,7 @@ pub(crate) async fn store(
     match call.registry().update(row, key, entry.revision(), stored, lifetime(row)).await? {
         Outcome::Done(entry) => {
             reserved.keep(entry.revision());
+            call.server.service_addresses().release_unused(call, old, &new).await?;
             Ok(Stored::Done(Written::Stored(entry)))
         }
         Outcome::Lost(now) => Ok(Stored::Lost(now)),
@@ -127,7 +129,7 @@ fn prepare(call: &Call, new: &mut Value, old: &Value) -> Result<Vec<k3s_api::val
     let row = &call.row;
     let errors = match call.info.subresource.as_str() {
         "" => {
-            (row.strategy.default)(new);
+            input::default(row, new);
             generic::prepare_update(row, new, old);
             generic::validate_update(row, new, old)
         }
