@@ -1,1 +1,41 @@
-//! k3s-runtime
+//! The container runtime: images, snapshots, sandboxes and containers, in the place of containerd, its shim, runc and
+//! the pause image; as root and in a user namespace alike.
+//!
+//! ```text
+//! kubelet ── k3s-cri ──► Runtime ── unix socket ──► shim (one per pod) ── clone3 ──► executor ── execve ──► command
+//!                           │                          │
+//!                     images, snapshots          stdio, logs, exit codes
+//! ```
+//!
+//! * [`Runtime`] lives in the k3s process and implements [`k3s_cri::RuntimeService`] and [`k3s_cri::ImageService`].
+//! * [`shim::main`] is the hidden subcommand `k3s shim`: a small process per pod that outlives k3s.
+//! * The executor turns a fork of the shim into a container, by the OCI runtime specification.
+//!
+//! Nothing is mounted in the node's mount namespace but a tmpfs per pod for its shared memory: overlays are made inside
+//! each container's own mount namespace and go with it.
+
+mod cgroup;
+mod container;
+mod descriptor;
+mod devices;
+mod exec;
+mod executor;
+mod id;
+mod image;
+mod mount_table;
+mod record;
+mod relay;
+mod runtime;
+mod sandbox;
+mod seccomp_default;
+mod service;
+pub mod shim;
+mod snapshot;
+mod spec;
+mod stats;
+mod syscall;
+mod terminal;
+
+pub use self::cgroup::Cgroup;
+pub use self::image::{BuiltinImage, ImageError, ImportReport, Reference};
+pub use self::runtime::{Error, Options, Runtime};

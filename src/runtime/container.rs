@@ -1,0 +1,415 @@
+//! Containers: creating, starting, stopping and removing them.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k3s_cri::{ContainerConfig, ContainerEventKind, ContainerState, Error, SandboxState};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::image::{BINARY, StoredImage, blocking};
+use crate::record::{self, ContainerRecord};
+use crate::runtime::Runtime;
+use crate::sandbox::{Sandbox, entries};
+use crate::shim::client::ShimClient;
+use crate::shim::clock;
+use crate::shim::protocol::{Answer, Exit, KnownContainer, Request, StartContainer, Started};
+use crate::{cgroup, executor, id, snapshot, spec};
+
+/// A container.
+pub(crate) struct Container {
+    pub id: String,
+    pub sandbox_id: String,
+    pub record: Mutex<ContainerRecord>,
+    /// Follows `record.state`.
+    state: watch::Sender<ContainerState>,
+    /// Held while it is started or removed.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// Exit code of a container whose command never began, as containerd has it.
+const START_ERROR: i32 = 128;
+/// Exit code of a container whose end nobody saw, as containerd has it.
+const UNKNOWN: i32 = 255;
+
+impl Container {
+    fn new(record: ContainerRecord) -> Arc<Self> {
+        Arc::new(Self {
+            id: record.id.clone(),
+            sandbox_id: record.sandbox_id.clone(),
+            state: watch::Sender::new(record.state),
+            record: Mutex::new(record),
+            changing: tokio::sync::Mutex::default(),
+        })
+    }
+
+    pub(crate) fn state(&self) -> ContainerState {
+        self.record.lock().state
+    }
+
+    async fn has_exited(&self) {
+        // The sender is part of `self` and can't be gone.
+        let _ = self.state.subscribe().wait_for(|state| *state == ContainerState::Exited).await;
+    }
+}
+
+impl Runtime {
+    pub(crate) fn container(&self, id: &str) -> Result<Arc<Container>, Error> {
+        let found = self.containers.read().get(id).cloned();
+        found.ok_or_else(|| Error::NotFound { what: format!("container {id}") })
+    }
+
+    pub(crate) fn container_directory(&self, id: &str) -> PathBuf {
+        self.options.root.join("containers").join(id)
+    }
+
+    /// Changes a container's record, on disk and here.
+    fn update(&self, container: &Container, change: impl FnOnce(&mut ContainerRecord)) {
+        let record = {
+            let mut record = container.record.lock();
+            change(&mut record);
+            record.clone()
+        };
+        let path = self.container_directory(&container.id).join("record.json");
+        if let Err(error) = record::save(&path, &record) {
+            // What is in memory is right; after a restart the shim and its exit files tell it again.
+            tracing::error!(container = %container.id, %error, "cannot save container");
+        }
+        container.state.send_replace(record.state);
+    }
+
+    pub(crate) async fn create(
+        self: Arc<Self>,
+        sandbox: Arc<Sandbox>,
+        config: ContainerConfig,
+    ) -> Result<String, Error> {
+        let _changing = sandbox.changing.lock().await;
+        if sandbox.record.lock().state != SandboxState::Ready {
+            return Err(Error::FailedPrecondition { detail: format!("sandbox {} is not ready", sandbox.id) });
+        }
+        let image = self
+            .images
+            .get(&config.image_id)
+            .ok_or_else(|| Error::NotFound { what: format!("image {}", config.image_id) })?;
+        let id = id::new();
+        let (runtime, directory) = (self.clone(), self.container_directory(&id));
+        let made = {
+            let (sandbox, id) = (sandbox.clone(), id.clone());
+            blocking("create container", move || Ok::<_, String>(runtime.make(&sandbox, &id, config, &image))).await?
+        };
+        let record = match made {
+            Ok(record) => record,
+            Err(error) => {
+                // The error is what matters; what can't be removed now is removed at the next start.
+                let _ = snapshot::remove_tree(&directory);
+                return Err(error);
+            }
+        };
+        self.containers.write().insert(id.clone(), Container::new(record));
+        self.publish(ContainerEventKind::Created, &id, &sandbox);
+        Ok(id)
+    }
+
+    fn make(
+        &self,
+        sandbox: &Sandbox,
+        id: &str,
+        config: ContainerConfig,
+        image: &StoredImage,
+    ) -> Result<ContainerRecord, Error> {
+        let pod = sandbox.record.lock().config.clone();
+        if let Some(mount) = config.mounts.iter().find(|mount| !mount.container_path.is_absolute()) {
+            let detail = format!("mount path {:?} is not absolute", mount.container_path.display().to_string());
+            return Err(Error::InvalidArgument { detail });
+        }
+        let spec = spec::build(&pod, &sandbox.files(), &config, &image.config)?;
+        let directory = self.container_directory(id);
+        let internal = |error: std::io::Error| match error.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT) => Error::NoSpace { doing: format!("create container {id}") },
+            _ => Error::Internal { doing: format!("create container {id}"), detail: error.to_string() },
+        };
+        fs::DirBuilder::new().mode(0o711).create(&directory).map_err(internal)?;
+        let binary = image.builtin.then(|| PathBuf::from(BINARY));
+        let devices = config.security.privileged;
+        let layout = self
+            .snapshots
+            .prepare(&Path::new("containers").join(id), &image.diff_ids, devices, binary)
+            .map_err(|error| Error::Internal { doing: format!("create container {id}"), detail: error.to_string() })?;
+        record::save(&directory.join("config.json"), &spec).map_err(internal)?;
+        record::save(&directory.join("rootfs.json"), &layout).map_err(internal)?;
+        let log_path = self.log_path(&pod.log_directory, &config, &directory).map_err(internal)?;
+        let image_config = image.config.config().clone().unwrap_or_default();
+        let stop_signal = image_config.stop_signal().as_deref().and_then(spec::signal).unwrap_or(libc::SIGTERM);
+        let record = ContainerRecord {
+            id: id.to_owned(),
+            sandbox_id: sandbox.id.clone(),
+            state: ContainerState::Created,
+            created_at: clock::now(),
+            started_at: 0,
+            finished_at: 0,
+            exit_code: 0,
+            reason: String::new(),
+            message: String::new(),
+            image_id: image.id.clone(),
+            image_ref: image.reference(),
+            layers: image.diff_ids.clone(),
+            builtin: image.builtin,
+            stop_signal,
+            log_path,
+            cgroup: None,
+            user: None,
+            pid: 0,
+            config,
+        };
+        record::save(&directory.join("record.json"), &record).map_err(internal)?;
+        Ok(record)
+    }
+
+    /// Where the log goes; a container without a log path gets one that goes with it.
+    fn log_path(&self, logs: &Path, config: &ContainerConfig, directory: &Path) -> std::io::Result<PathBuf> {
+        if logs.as_os_str().is_empty() || config.log_path.as_os_str().is_empty() {
+            return Ok(directory.join("log"));
+        }
+        let path = logs.join(&config.log_path);
+        if let Some(parent) = path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+        }
+        Ok(path)
+    }
+
+    pub(crate) async fn start(self: Arc<Self>, container: Arc<Container>) -> Result<(), Error> {
+        let _changing = container.changing.lock().await;
+        let record = container.record.lock().clone();
+        if record.state != ContainerState::Created {
+            let detail = format!("container {} is not created but {:?}", container.id, record.state);
+            return Err(Error::FailedPrecondition { detail });
+        }
+        let sandbox = self.sandbox(&container.sandbox_id)?;
+        match self.start_process(&sandbox, &container, &record).await {
+            Ok(started) => {
+                self.note_started(&container, started);
+                self.publish(ContainerEventKind::Started, &container.id, &sandbox);
+                Ok(())
+            }
+            Err(error) => {
+                self.update(&container, |record| {
+                    record.state = ContainerState::Exited;
+                    record.finished_at = clock::now();
+                    record.exit_code = START_ERROR;
+                    record.reason = "StartError".to_owned();
+                    record.message = error.to_string();
+                });
+                self.publish(ContainerEventKind::Stopped, &container.id, &sandbox);
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_process(
+        &self,
+        sandbox: &Sandbox,
+        container: &Container,
+        record: &ContainerRecord,
+    ) -> Result<Started, Error> {
+        let shim = sandbox.shim()?;
+        let pod = sandbox.record.lock().config.clone();
+        let doing = || format!("start container {}", container.id);
+        let internal = |error: std::io::Error| Error::Internal { doing: doing(), detail: error.to_string() };
+        let relative = Path::new(pod.cgroup_parent.trim_start_matches('/')).join(&container.id);
+        let cgroup = self.cgroups.create(&relative, &record.config.resources).map_err(internal)?;
+        if cgroup.is_some() {
+            self.update(container, |record| record.cgroup = cgroup.clone());
+        }
+        // Cloned anew for each container: a detached mount can be attached only once.
+        let binary = if record.builtin {
+            Some(executor::clone_tree(&self.options.self_exe, false).map_err(internal)?)
+        } else {
+            None
+        };
+        let request = Request::Start(StartContainer {
+            container: container.id.clone(),
+            bundle: self.container_directory(&container.id),
+            log: record.log_path.clone(),
+            terminal: record.config.tty,
+            stdin: record.config.stdin,
+            stdin_once: record.config.stdin_once,
+            pid: pod.namespaces.pid,
+            cgroup,
+        });
+        let descriptors: Vec<_> = binary.iter().map(AsFd::as_fd).collect();
+        match shim.call(request, &descriptors).await? {
+            (Answer::Started(started), _) => Ok(started),
+            (answer, _) => Err(Error::Internal { doing: doing(), detail: format!("unexpected answer {answer:?}") }),
+        }
+    }
+
+    fn note_started(&self, container: &Container, started: Started) {
+        self.update(container, |record| {
+            record.started_at = started.started_at;
+            record.user = started.user;
+            record.pid = started.pid;
+            // Its end may have been told before the answer was worked on.
+            if record.state == ContainerState::Created {
+                record.state = ContainerState::Running;
+            }
+        });
+    }
+
+    /// A shim told that a container has ended.
+    pub(crate) fn container_exited(&self, id: &str, exit: Exit) {
+        let Ok(container) = self.container(id) else { return };
+        if container.state() == ContainerState::Exited {
+            return;
+        }
+        self.update(&container, |record| {
+            record.state = ContainerState::Exited;
+            record.exit_code = exit.exit_code;
+            record.finished_at = exit.finished_at;
+            record.pid = 0;
+            record.reason = match exit {
+                Exit { oom_killed: true, .. } => "OOMKilled",
+                Exit { exit_code: 0, .. } => "Completed",
+                _ => "Error",
+            }
+            .to_owned();
+        });
+        if let Ok(sandbox) = self.sandbox(&container.sandbox_id) {
+            self.publish(ContainerEventKind::Stopped, id, &sandbox);
+        }
+    }
+
+    /// A shim that was taken up knows the container.
+    pub(crate) fn container_found(&self, container: &Container, known: &KnownContainer) {
+        if let Some(started) = &known.started
+            && container.state() == ContainerState::Created
+        {
+            self.note_started(container, started.clone());
+        }
+        if let Some(exit) = known.exit {
+            self.container_exited(&container.id, exit);
+        }
+    }
+
+    /// A container that nobody runs any more: its exit file may still tell how it ended.
+    pub(crate) fn container_lost(&self, container: &Container) {
+        if container.state() != ContainerState::Running {
+            return;
+        }
+        let path = self.options.state.join(&container.sandbox_id).join(format!("{}.exit", container.id));
+        let exit = path.exists().then(|| record::load::<Exit>(&path)).flatten();
+        if let Some(exit) = exit {
+            return self.container_exited(&container.id, exit);
+        }
+        self.update(container, |record| {
+            record.state = ContainerState::Exited;
+            record.exit_code = UNKNOWN;
+            record.finished_at = clock::now();
+            record.pid = 0;
+            record.reason = "Unknown".to_owned();
+            record.message = "the container's shim is gone, and the container with it".to_owned();
+        });
+        if let Ok(sandbox) = self.sandbox(&container.sandbox_id) {
+            self.publish(ContainerEventKind::Stopped, &container.id, &sandbox);
+        }
+    }
+
+    /// Stops with the image's signal, then kills.
+    pub(crate) async fn stop(self: Arc<Self>, container: Arc<Container>, grace: Duration) -> Result<(), Error> {
+        if container.state() != ContainerState::Running {
+            return Ok(());
+        }
+        let sandbox = self.sandbox(&container.sandbox_id)?;
+        let shim = sandbox.shim()?;
+        let signal = container.record.lock().stop_signal;
+        if !grace.is_zero() {
+            let request = Request::Signal { container: container.id.clone(), signal };
+            match shim.call(request, &[]).await {
+                // It has ended meanwhile.
+                Ok(_) | Err(Error::FailedPrecondition { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            if tokio::time::timeout(grace, container.has_exited()).await.is_ok() {
+                return Ok(());
+            }
+        }
+        self.kill_container(&container, &shim).await
+    }
+
+    /// Kills a container, if it runs, and waits for its end.
+    pub(crate) async fn kill_container(&self, container: &Container, shim: &ShimClient) -> Result<(), Error> {
+        if container.state() != ContainerState::Running {
+            return Ok(());
+        }
+        let request = Request::Signal { container: container.id.clone(), signal: libc::SIGKILL };
+        match shim.call(request, &[]).await {
+            Ok(_) | Err(Error::FailedPrecondition { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        // A process in uninterruptible sleep can take its time; the caller tries again.
+        tokio::time::timeout(Duration::from_secs(60), container.has_exited())
+            .await
+            .map_err(|_| Error::Timeout { doing: format!("kill container {}", container.id) })
+    }
+
+    /// Removes a container, killing it if it runs.
+    pub(crate) async fn remove(self: Arc<Self>, container: Arc<Container>) -> Result<(), Error> {
+        let _changing = container.changing.lock().await;
+        let sandbox = self.sandbox(&container.sandbox_id).ok();
+        if let Some(shim) = sandbox.as_ref().and_then(|sandbox| sandbox.shim().ok()) {
+            self.kill_container(&container, &shim).await?;
+            // A shim that is gone has forgotten already.
+            let _ = shim.call(Request::Remove { container: container.id.clone() }, &[]).await;
+        }
+        let directory = self.container_directory(&container.id);
+        let exit = self.options.state.join(&container.sandbox_id).join(format!("{}.exit", container.id));
+        let cgroup = container.record.lock().cgroup.clone();
+        blocking("remove container", move || clear(&directory, &exit, cgroup.as_deref())).await?;
+        self.containers.write().remove(&container.id);
+        if let Some(sandbox) = sandbox {
+            self.publish(ContainerEventKind::Deleted, &container.id, &sandbox);
+        }
+        Ok(())
+    }
+
+    /// Finds the containers of known sandboxes; clears the others.
+    pub(crate) fn recover_containers(&self) {
+        for directory in entries(&self.options.root.join("containers")) {
+            let path = directory.join("record.json");
+            let record = path.exists().then(|| record::load::<ContainerRecord>(&path)).flatten();
+            let known = record.filter(|record| self.sandboxes.read().contains_key(&record.sandbox_id));
+            match known {
+                Some(record) => {
+                    let container = Container::new(record);
+                    if self
+                        .sandbox(&container.sandbox_id)
+                        .is_ok_and(|sandbox| sandbox.record.lock().state == SandboxState::NotReady)
+                    {
+                        self.container_lost(&container);
+                    }
+                    self.containers.write().insert(container.id.clone(), container);
+                }
+                None => {
+                    if let Err(error) = snapshot::remove_tree(&directory) {
+                        tracing::error!(directory = %directory.display(), %error, "cannot clear what no one owns");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Takes away everything a container is made of. The directory has the record in it, so it is the last to go.
+fn clear(directory: &Path, exit: &Path, cgroup: Option<&Path>) -> std::io::Result<()> {
+    if let Some(cgroup) = cgroup {
+        cgroup::remove(cgroup)?;
+    }
+    match fs::remove_file(exit) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    snapshot::remove_tree(directory)
+}

@@ -1,0 +1,251 @@
+//! The mounts of the specification, each by descriptor: source cloned, attributes set, then moved to its place.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Mount;
+use rustix::fs::{CWD, OFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+use super::error::{Context, Error, Reason};
+use super::inside;
+use crate::syscall::{MountAttributes, mount_setattr};
+
+/// Mount options sorted by who reads them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Options {
+    bind: bool,
+    recursive: bool,
+    attributes: u64,
+    /// Attributes for submounts too (`rro`).
+    recursive_attributes: u64,
+    propagation: u64,
+    recursive_propagation: bool,
+    /// For the file system itself.
+    data: Vec<(String, Option<String>)>,
+}
+
+impl Options {
+    fn parse(mount: &Mount) -> Self {
+        let mut parsed = Self::default();
+        for option in mount.options().iter().flatten() {
+            match option.as_str() {
+                "bind" => parsed.bind = true,
+                "rbind" => (parsed.bind, parsed.recursive) = (true, true),
+                "ro" => parsed.attributes |= libc::MOUNT_ATTR_RDONLY,
+                "rro" => parsed.recursive_attributes |= libc::MOUNT_ATTR_RDONLY,
+                "nosuid" => parsed.attributes |= libc::MOUNT_ATTR_NOSUID,
+                "nodev" => parsed.attributes |= libc::MOUNT_ATTR_NODEV,
+                "noexec" => parsed.attributes |= libc::MOUNT_ATTR_NOEXEC,
+                "private" => parsed.propagation = libc::MS_PRIVATE,
+                "rprivate" => (parsed.propagation, parsed.recursive_propagation) = (libc::MS_PRIVATE, true),
+                "slave" => parsed.propagation = libc::MS_SLAVE,
+                "rslave" => (parsed.propagation, parsed.recursive_propagation) = (libc::MS_SLAVE, true),
+                "shared" => parsed.propagation = libc::MS_SHARED,
+                "rshared" => (parsed.propagation, parsed.recursive_propagation) = (libc::MS_SHARED, true),
+                // The kernel's defaults.
+                "rw" | "suid" | "dev" | "exec" | "relatime" | "strictatime" => {}
+                other => match other.split_once('=') {
+                    Some((key, value)) => parsed.data.push((key.to_owned(), Some(value.to_owned()))),
+                    None => parsed.data.push((other.to_owned(), None)),
+                },
+            }
+        }
+        parsed
+    }
+}
+
+/// A bind mount's source, cloned from the node; `None` for other file systems.
+pub(super) struct Source(Option<OwnedFd>);
+
+/// Clones the sources of all bind mounts.
+pub(super) fn open_sources(mounts: &[Mount]) -> Result<Vec<Source>, Error> {
+    mounts.iter().map(open_source).collect()
+}
+
+fn open_source(mount: &Mount) -> Result<Source, Error> {
+    let options = Options::parse(mount);
+    if !options.bind {
+        return Ok(Source(None));
+    }
+    let source = mount.source().as_ref().ok_or_else(|| {
+        Error::invalid(format!("mount {}: a bind mount needs a source", mount.destination().display()))
+    })?;
+    let tree = clone_tree(source, options.recursive).map_err(|error| failed(mount, &error))?;
+    Ok(Source(Some(tree)))
+}
+
+/// A detached copy of the mount at `path` (with the mounts below it, if recursive).
+pub(crate) fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    Ok(open_tree(CWD, path, flags)?)
+}
+
+/// Makes one mount below `root`.
+pub(super) fn mount(root: BorrowedFd<'_>, mount: &Mount, source: Source) -> Result<(), Error> {
+    let options = Options::parse(mount);
+    let result = match source.0 {
+        Some(tree) => bind(root, mount.destination(), tree, &options),
+        None => file_system(root, mount, &options),
+    };
+    result.map_err(|error| failed(mount, &error))
+}
+
+fn failed(mount: &Mount, error: &io::Error) -> Error {
+    let source = mount.source().as_deref().unwrap_or(Path::new("none"));
+    Error::invalid(format!(
+        "error mounting {:?} to rootfs at {:?}: {}",
+        source.display().to_string(),
+        mount.destination().display().to_string(),
+        Reason(error)
+    ))
+}
+
+fn bind(root: BorrowedFd<'_>, destination: &Path, tree: OwnedFd, options: &Options) -> io::Result<()> {
+    let propagation = match options.propagation {
+        0 => libc::MS_PRIVATE,
+        // The clone is in the peer group of its source already if that is shared.
+        libc::MS_SHARED => 0,
+        other => other,
+    };
+    if propagation != 0 {
+        mount_setattr(tree.as_fd(), MountAttributes { propagation, recursive: true, ..Default::default() })?;
+    }
+    if options.attributes != 0 {
+        mount_setattr(tree.as_fd(), MountAttributes { set: options.attributes, ..Default::default() })?;
+    }
+    if options.recursive_attributes != 0 {
+        let attributes = MountAttributes { set: options.recursive_attributes, recursive: true, ..Default::default() };
+        mount_setattr(tree.as_fd(), attributes)?;
+    }
+    let directory = inside::is_directory(tree.as_fd())?;
+    attach(root, destination, &tree, directory)
+}
+
+/// Moves a detached mount to its place below `root`.
+pub(super) fn attach(root: BorrowedFd<'_>, destination: &Path, tree: &OwnedFd, directory: bool) -> io::Result<()> {
+    let place = inside::make_mount_point(root, destination, directory)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(tree, "", &place, "", flags)?)
+}
+
+fn file_system(root: BorrowedFd<'_>, mount: &Mount, options: &Options) -> io::Result<()> {
+    let kind = mount.typ().as_deref().unwrap_or("none");
+    let made = match new_file_system(kind, mount.source().as_deref(), options) {
+        // A group this user namespace does not map (a single id, no sub-ids): terminals then belong to the user's own.
+        Err(error) if kind == "devpts" && error.raw_os_error() == Some(libc::EINVAL) => {
+            let data = options.data.iter().filter(|(key, _)| key != "gid").cloned().collect();
+            new_file_system(
+                kind,
+                None,
+                &Options { data, ..Options { attributes: options.attributes, ..Default::default() } },
+            )
+        }
+        made => made,
+    };
+    let tree = match made {
+        Ok(tree) => tree,
+        // Who does not own the network namespace may not mount a sysfs (pods on the host's network, rootless), and
+        // who does not own the pid namespace may not mount a proc: they see the node's.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && (kind == "sysfs" || kind == "proc") => {
+            let path = PathBuf::from(if kind == "sysfs" { "/sys" } else { "/proc" });
+            let tree = clone_tree(&path, true)?;
+            let options = Options { recursive_attributes: options.attributes, ..Options::default() };
+            return bind(root, mount.destination(), tree, &options);
+        }
+        // Who shares the node's IPC namespace but does not own it has its queues, where the node shows them.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && kind == "mqueue" => {
+            return match clone_tree(Path::new("/dev/mqueue"), false) {
+                Ok(tree) => bind(root, mount.destination(), tree, options),
+                Err(_) => Ok(()),
+            };
+        }
+        // No cgroup v2 on this host, or none that may be seen.
+        Err(_) if kind == "cgroup" => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    attach(root, mount.destination(), &tree, true)
+}
+
+/// A new, detached mount of a file system that needs no device.
+fn new_file_system(kind: &str, source: Option<&Path>, options: &Options) -> io::Result<OwnedFd> {
+    let kind = if kind == "cgroup" { "cgroup2" } else { kind };
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    if let Some(source) = source {
+        fsconfig_set_string(context.as_fd(), "source", source)?;
+    }
+    for (key, value) in &options.data {
+        match value {
+            Some(value) => fsconfig_set_string(context.as_fd(), key.as_str(), value.as_str())?,
+            None => fsconfig_set_flag(context.as_fd(), key.as_str())?,
+        }
+    }
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::from_bits_retain((options.attributes | options.recursive_attributes) as u32);
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// An empty read-only directory.
+pub(super) fn empty_directory() -> io::Result<OwnedFd> {
+    let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    new_file_system("tmpfs", None, &Options { attributes, ..Options::default() })
+}
+
+/// Shows the k3s binary at `path`, read-only: the running file itself, so that its pages are shared.
+pub(super) fn attach_binary(root: BorrowedFd<'_>, path: &Path, binary: OwnedFd) -> Result<(), Error> {
+    let set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    mount_setattr(binary.as_fd(), MountAttributes { set, propagation: libc::MS_PRIVATE, ..Default::default() })
+        .and_then(|()| attach(root, path, &binary, false))
+        .doing(format!("mount the k3s binary at {}", path.display()))
+}
+
+/// The links every container has in /dev.
+pub(super) fn link_devices(root: BorrowedFd<'_>) -> Result<(), Error> {
+    for (target, path) in [
+        ("/proc/self/fd", "/dev/fd"),
+        ("/proc/self/fd/0", "/dev/stdin"),
+        ("/proc/self/fd/1", "/dev/stdout"),
+        ("/proc/self/fd/2", "/dev/stderr"),
+        ("/proc/kcore", "/dev/core"),
+        ("pts/ptmx", "/dev/ptmx"),
+    ] {
+        inside::link(root, target, Path::new(path)).doing(format!("link {path}"))?;
+    }
+    Ok(())
+}
+
+/// Mounts a copy of what is at `from` below `root` over `to`.
+pub(super) fn bind_inside(root: BorrowedFd<'_>, from: &Path, to: &Path) -> io::Result<()> {
+    let source = inside::open(root, from, OFlags::PATH)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(&source, "", flags)?;
+    let directory = inside::is_directory(source.as_fd())?;
+    attach(root, to, &tree, directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_spec::runtime::MountBuilder;
+
+    #[test]
+    fn options_go_to_whom_they_are_for() {
+        let mount = MountBuilder::default()
+            .destination("/data")
+            .options(["rbind", "ro", "rslave", "size=1k", "newinstance"].map(String::from))
+            .build()
+            .unwrap();
+        let options = Options::parse(&mount);
+        assert!(options.bind && options.recursive && options.recursive_propagation);
+        assert_eq!(options.attributes, libc::MOUNT_ATTR_RDONLY);
+        assert_eq!(options.propagation, libc::MS_SLAVE);
+        assert_eq!(options.data, [("size".to_owned(), Some("1k".to_owned())), ("newinstance".to_owned(), None)]);
+    }
+}

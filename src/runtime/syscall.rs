@@ -1,0 +1,135 @@
+//! System calls no crate wraps safely yet.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// What [`fork`] returned.
+pub(crate) enum Forked {
+    Child,
+    Parent { pid: i32, pidfd: OwnedFd },
+}
+
+/// `clone3` used as a fork: a copy of this process in new namespaces (`CLONE_NEW*`), known by a pidfd.
+///
+/// # Safety
+/// The process must have a single thread: the child gets the memory of all of them but runs only this one.
+pub(crate) unsafe fn fork(namespaces: libc::c_int) -> io::Result<Forked> {
+    let mut pidfd: libc::c_int = -1;
+    let args = libc::clone_args {
+        flags: (libc::CLONE_PIDFD | namespaces) as u32 as u64,
+        pidfd: (&raw mut pidfd) as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: 0,
+    };
+    // SAFETY: `args` outlives the call and asks for no stack of its own, which makes this a plain fork; the caller
+    // vouches for the single thread.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Forked::Child),
+        // SAFETY: the kernel stored a new descriptor there that nobody else owns.
+        pid => Ok(Forked::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+    }
+}
+
+/// Attributes that `mount_setattr` sets and clears; `propagation` is one of `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED` or 0.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct MountAttributes {
+    pub set: u64,
+    pub clear: u64,
+    pub propagation: u64,
+    pub recursive: bool,
+}
+
+/// Changes the mount `fd` refers to (its root, not a place below it).
+pub(crate) fn mount_setattr(fd: BorrowedFd<'_>, attributes: MountAttributes) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: attributes.set,
+        attr_clr: attributes.clear,
+        propagation: attributes.propagation,
+        userns_fd: 0,
+    };
+    let mut flags = libc::AT_EMPTY_PATH;
+    if attributes.recursive {
+        flags |= libc::AT_RECURSIVE;
+    }
+    // SAFETY: the path is a static empty string and `attr` outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Marks every descriptor from `first` on close-on-exec, whoever opened it.
+pub(crate) fn close_from_on_exec(first: u32) -> io::Result<()> {
+    // SAFETY: only flags of descriptors change, nothing is closed now.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends `signal` to the process behind `process`: a pidfd or an open `/proc/<pid>` directory.
+pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: no pointer but null is passed.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Asks the kernel to send this process `SIGKILL` when its parent dies.
+pub(crate) fn die_with_parent() -> io::Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)
+}
+
+/// Makes `/proc/<pid>` of this process unreadable for processes with fewer rights (CVE-2019-5736).
+pub(crate) fn hide_from_ptrace() -> io::Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, 0)
+}
+
+/// Orphans below this process become its children.
+pub(crate) fn become_subreaper() -> io::Result<()> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
+}
+
+fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
+    // SAFETY: the options used here take one integer.
+    let result = unsafe { libc::prctl(option, value, 0, 0, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes `terminal` the controlling terminal of this session.
+pub(crate) fn set_controlling_terminal(terminal: impl AsFd) -> io::Result<()> {
+    // SAFETY: the ioctl takes an integer.
+    let result = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSCTTY, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Installs a seccomp filter without touching `no_new_privs`, as the OCI specification wants them independent.
+pub(crate) fn seccomp_filter(program: &[seccompiler::sock_filter]) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
+    let filter = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
+    // SAFETY: `filter` points to `len` instructions of the kernel's layout (seccompiler's type is repr(C) and the
+    // same), which the kernel copies.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Ends this process without running anything more of it.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: never returns and runs no handlers, which is what a forked child must do.
+    unsafe { libc::_exit(code) }
+}

@@ -1,0 +1,133 @@
+//! The runtime against real images, namespaces and processes: as root, and as an ordinary user in a user namespace.
+//!
+//! `cargo test -p k3s-runtime --test runtime [part of a name]`
+
+mod archive;
+mod builtin;
+mod exec;
+mod hostile;
+mod images;
+mod lifecycle;
+mod node;
+mod recovery;
+mod security;
+
+use std::panic::AssertUnwindSafe;
+use std::process::{Command, ExitCode};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+/// A test: its name and what it does.
+type Test = (&'static str, fn() -> BoxFuture<'static, ()>);
+
+macro_rules! tests {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        &[$((concat!(stringify!($module), "::", stringify!($name)), || $module::$name().boxed())),*]
+    };
+}
+
+const TESTS: &[Test] = tests![
+    images::both_kinds_of_archive_are_imported_by_their_full_names,
+    images::a_damaged_archive_is_reported_and_the_others_go_on,
+    images::an_archive_that_appears_is_imported,
+    images::removing_an_image_gives_its_space_back,
+    images::an_absent_image_is_an_honest_pull_error,
+    hostile::no_entry_of_a_layer_leads_out_of_it,
+    hostile::whiteouts_hide_what_lower_layers_have,
+    builtin::the_binary_is_there_and_cannot_be_written,
+    lifecycle::a_container_runs_logs_and_exits_with_its_code,
+    lifecycle::stop_sends_the_signal_and_kills_after_the_grace,
+    lifecycle::a_container_gets_its_mounts_user_and_environment,
+    lifecycle::what_cannot_start_says_why,
+    lifecycle::containers_of_a_pod_share_what_they_should,
+    lifecycle::logs_are_reopened_after_rotation,
+    lifecycle::pods_on_the_host_namespaces_run,
+    lifecycle::nothing_is_left_after_removal,
+    exec::commands_run_with_output_and_exit_codes,
+    exec::a_command_that_takes_too_long_is_killed,
+    exec::streams_and_terminals_are_connected,
+    exec::attach_sees_output_and_gives_input,
+    exec::port_forward_reaches_the_pods_loopback,
+    security::the_default_container_has_containerds_rights,
+    security::privileged_containers_have_all_rights,
+    recovery::a_new_runtime_takes_up_running_containers,
+    recovery::exits_and_logs_of_the_time_between_are_kept,
+    recovery::a_killed_shim_takes_its_containers_with_it,
+    recovery::what_no_one_owns_is_cleared,
+    recovery::starting_takes_little_time_and_memory,
+];
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    let first = args.next();
+    if first.as_deref() == Some("shim".as_ref()) {
+        k3s_runtime::shim::main(args);
+    }
+    if first.as_deref() == Some("write-to-self".as_ref()) {
+        return builtin::write_to_self();
+    }
+    let filter = first.and_then(|first| first.into_string().ok()).filter(|first| !first.starts_with('-'));
+    let mut failed = 0;
+    if is_root() {
+        failed += run(filter.as_deref());
+        if std::env::var_os("IN_USER_NAMESPACE").is_none() {
+            failed += rootless(filter.as_deref());
+        }
+    } else {
+        failed += rootless(filter.as_deref());
+    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+fn run(filter: Option<&str>) -> usize {
+    let mode = if node::is_rootless() { "user namespace" } else { "root" };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => panic!("no tokio runtime: {error}"),
+    };
+    let mut failed = 0;
+    for (name, test) in TESTS.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter))) {
+        let began = std::time::Instant::now();
+        let limit = std::time::Duration::from_secs(60);
+        let outcome = runtime.block_on(AssertUnwindSafe(tokio::time::timeout(limit, test())).catch_unwind());
+        let passed = matches!(outcome, Ok(Ok(())));
+        failed += usize::from(!passed);
+        let verdict = match outcome {
+            Ok(Ok(())) => "ok",
+            Ok(Err(_)) => "TIMED OUT",
+            Err(_) => "FAILED",
+        };
+        println!("test {name} ({mode}) ... {verdict} [{} ms]", began.elapsed().as_millis());
+    }
+    failed
+}
+
+/// Runs everything again in a user namespace of an ordinary user who has subordinate ids.
+fn rootless(filter: Option<&str>) -> usize {
+    let user = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
+    let Some(user) = user.lines().filter_map(|line| line.split(':').next()).find(|name| *name != "root") else {
+        println!("test of user namespaces ... skipped: no ordinary user has a line in /etc/subuid");
+        return 0;
+    };
+    let directory = tempfile::tempdir().expect("temporary directory");
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    let binary = directory.path().join("runtime-test");
+    std::fs::copy(std::env::current_exe().expect("own path"), &binary).expect("copy of the test");
+    let inside = format!(
+        "IN_USER_NAMESPACE=1 TMPDIR=/tmp unshare --user --map-root-user --map-auto --mount --pid --fork --kill-child \
+         --mount-proc --propagation private sh -c '\"$0\" \"$@\"; exit $?' {} {}",
+        binary.display(),
+        filter.unwrap_or_default()
+    );
+    let mut command = if is_root() { Command::new("su") } else { Command::new("sh") };
+    if is_root() {
+        command.arg(user);
+    }
+    let status = command.arg("-c").arg(inside).current_dir("/").status().expect("start of the user namespace");
+    usize::from(!status.success())
+}
