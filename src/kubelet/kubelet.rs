@@ -8,6 +8,7 @@ use k3s_cri::{ImageService, RuntimeService};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::context::Context;
@@ -35,6 +36,10 @@ pub enum Error {
 pub struct Kubelet {
     pub(crate) ctx: Arc<Context>,
     outbox: Mutex<Option<Outbox>>,
+    /// Upgraded connections: exec, attach, port-forward.
+    pub(crate) streams: TaskTracker,
+    /// Ends them.
+    pub(crate) stopping: CancellationToken,
 }
 
 impl Kubelet {
@@ -59,7 +64,12 @@ impl Kubelet {
         let services = informers.of::<Service>();
         let (recorder, outbox) = Recorder::new();
         let ctx = Context { config, facts, client, runtime, images, pods, services, recorder, _informers: informers };
-        Ok(Arc::new(Self { ctx: Arc::new(ctx), outbox: Mutex::new(Some(outbox)) }))
+        Ok(Arc::new(Self {
+            ctx: Arc::new(ctx),
+            outbox: Mutex::new(Some(outbox)),
+            streams: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        }))
     }
 
     /// Runs until `cancel`. Pods keep running; the next kubelet takes them up.
@@ -77,6 +87,9 @@ impl Kubelet {
             cancel.run_until_cancelled(logs::rotate::run(ctx)).await;
         };
         tokio::join!(node::run(ctx, &cancel), pods::run(ctx.clone(), &cancel), events, rotate);
+        self.stopping.cancel();
+        self.streams.close();
+        self.streams.wait().await;
         tracing::info!(node = ctx.config.node_name, "kubelet stopped");
     }
 }

@@ -1,0 +1,10 @@
+//! SPDY/3.1, as far as Kubernetes' streams use it: the client opens streams, the server answers.
+//!
+//! <https://www.chromium.org/spdy/spdy-protocol/spdy-protocol-draft3-1/>. Flow control is left out on purpose: no
+//! Kubernetes client does it, and client-go's library does not know the frame it would take.
+
+mod connection;
+mod frame;
+mod headers;
+
+pub(super) use connection::{Stream, Writer, serve};
