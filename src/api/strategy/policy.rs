@@ -34,7 +34,9 @@ pub const MUTATING_WEBHOOKS: Strategy = Strategy { default: admissionregistratio
 pub const ADMISSION_POLICY: Strategy = Strategy { default: admissionregistration::policy, ..COUNTED };
 pub const ADMISSION_POLICY_BINDING: Strategy = Strategy { default: admissionregistration::binding, ..COUNTED };
 
-pub const API_SERVICE: Strategy = Strategy { default: apiextensions::api_service, ..GENERIC };
+/// Named after version and group, of which the core group's is empty: `v1.`.
+pub const API_SERVICE: Strategy =
+    Strategy { default: apiextensions::api_service, name: Name::PathSegment, ..GENERIC };
 pub const CUSTOM_RESOURCE_DEFINITION: Strategy = Strategy {
     default: apiextensions::custom_resource_definition,
     prepare_create: definition_create,

@@ -199,6 +199,11 @@ impl PublicKey {
         }
     }
 
+    /// `RS256` or `ES256`.
+    pub fn algorithm(&self) -> &'static str {
+        self.algorithm.name()
+    }
+
     fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         let verified = match self.algorithm {
             Algorithm::Rs256 => {

@@ -1,7 +1,6 @@
 //! Nobody gives away rights he has not got: checks on writing roles and bindings
 //! (<https://kubernetes.io/docs/reference/access-authn-authz/rbac/#privilege-escalation-prevention-and-bootstrapping>).
 
-use k3s_api::authentication::UserInfo;
 use k3s_api::object;
 use k3s_api::quote::quote;
 use k3s_api::status::Status;
@@ -9,29 +8,22 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::rules::not_covered;
-use super::{Attributes, Authorizer, MASTERS, RoleRef, Rule};
-use crate::registry::Registry;
+use super::{Attributes, MASTERS, RoleRef, Rule};
+use crate::call::Call;
 
 /// The API group of roles and bindings.
 pub const GROUP: &str = "rbac.authorization.k8s.io";
 
-/// Checks a role or binding that `user` is about to write: `resource` is the plural, `old` what is there now. Other
-/// resources of any group pass.
+/// Checks the role or binding that a call is about to write; `old` is what is there now. Other resources pass.
 ///
 /// # Errors
 /// 403 if the user would grant what he has not got himself and may not `escalate` or `bind`.
-pub async fn check(
-    authorizer: &Authorizer,
-    registry: &Registry,
-    user: &UserInfo,
-    group: &str,
-    resource: &str,
-    new: &Value,
-    old: Option<&Value>,
-) -> Result<(), Status> {
-    if group != GROUP || user.groups.iter().any(|group| group == MASTERS) {
+pub(crate) async fn check(call: &Call, new: &Value, old: Option<&Value>) -> Result<(), Status> {
+    let (user, resource) = (&call.user, &*call.row.plural);
+    if call.row.group != GROUP || user.groups.iter().any(|group| group == MASTERS) {
         return Ok(());
     }
+    let (authorizer, registry) = (call.server.authorizer(), call.registry());
     let unchanged = |field: &str| old.is_some_and(|old| old.get(field) == new.get(field));
     let namespace = object::namespace(new);
     let name = object::name(new);

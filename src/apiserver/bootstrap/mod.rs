@@ -199,10 +199,12 @@ async fn create(server: &ApiServer, resource: &'static Resource, object: Value) 
 /// `object` with nothing but its name and that condition.
 fn condition(object: &Value, kind: &str, status: &str, reason: &str, message: &str) -> Value {
     let now = time::format_seconds(jiff::Timestamp::now());
+    let mut condition = json!({"type": kind, "status": status, "message": message, "lastTransitionTime": now});
+    if !reason.is_empty() {
+        condition["reason"] = json!(reason);
+    }
     json!({"apiVersion": object["apiVersion"], "kind": object["kind"],
-        "metadata": {"name": object["metadata"]["name"]},
-        "status": {"conditions": [
-            {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now}]}})
+        "metadata": {"name": object["metadata"]["name"]}, "status": {"conditions": [condition]}})
 }
 
 /// Server-side apply.

@@ -1,0 +1,45 @@
+//! `/metrics`: what Prometheus reads, by Kubernetes' names.
+
+use std::fmt::Write;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+
+use crate::discovery::GIT_VERSION;
+use crate::{ApiServer, Body};
+
+/// The metrics in Prometheus' text format, version 0.0.4.
+pub(crate) fn handle(server: &ApiServer) -> Response<Body> {
+    let mut out = String::new();
+    let mut metric = |name: &str, kind: &str, help: &str, samples: &[(String, f64)]| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (labels, value) in samples {
+            let _ = writeln!(out, "{name}{labels} {value}");
+        }
+    };
+    let build = format!("{{git_version=\"{GIT_VERSION}\",major=\"1\",minor=\"36\",platform=\"linux/amd64\"}}");
+    metric("kubernetes_build_info", "gauge", "The version of this server.", &[(build, 1.0)]);
+    let revision = server.registry().revision() as f64;
+    let help = "The datastore's revision up to which the watch caches are complete.";
+    metric("apiserver_watch_cache_resource_version", "gauge", help, &[(String::new(), revision)]);
+    let ready = f64::from(u8::from(server.health().is_ready()));
+    let labels = "{name=\"ready\",type=\"readyz\"}".to_owned();
+    metric("kubernetes_healthcheck", "gauge", "Whether a health check passes.", &[(labels, ready)]);
+    if let Some(bytes) = resident_bytes() {
+        let help = "Resident memory size in bytes.";
+        metric("process_resident_memory_bytes", "gauge", help, &[(String::new(), bytes)]);
+    }
+    let mut response = Response::new(Body::from(out));
+    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8; escaping=underscores");
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+/// What the kernel says of this process.
+fn resident_bytes() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kibibytes * 1024.0)
+}
