@@ -142,9 +142,11 @@ pub async fn containers_of_a_pod_share_what_they_should() {
     };
     let processes = exec(&second, "ps").await;
     assert!(processes.contains("sleep 1000") && processes.contains("sleep 2000"), "{processes}");
-    until("shared memory", || node.directory.path().exists()).await;
+    let written = node.path(&format!("state/{sandbox}/shm/x"));
+    until("shared memory", || std::fs::read(&written).is_ok_and(|content| !content.is_empty())).await;
     assert_eq!(exec(&second, "cat /dev/shm/x").await, "shared\n");
-    let links = "readlink /proc/self/ns/net /proc/self/ns/ipc /proc/self/ns/uts";
+    let links = "for kind in net ipc uts pid; do readlink /proc/self/ns/$kind; done";
+    assert_eq!(exec(&first, links).await.lines().count(), 4);
     assert_eq!(exec(&first, links).await, exec(&second, links).await);
     assert_ne!(exec(&first, "readlink /proc/self/ns/mnt").await, exec(&second, "readlink /proc/self/ns/mnt").await);
 

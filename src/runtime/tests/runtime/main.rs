@@ -94,7 +94,8 @@ fn run(filter: Option<&str>) -> usize {
     for (name, test) in TESTS.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter))) {
         let began = std::time::Instant::now();
         let limit = std::time::Duration::from_secs(60);
-        let outcome = runtime.block_on(AssertUnwindSafe(tokio::time::timeout(limit, test())).catch_unwind());
+        let outcome =
+            runtime.block_on(AssertUnwindSafe(async { tokio::time::timeout(limit, test()).await }).catch_unwind());
         let passed = matches!(outcome, Ok(Ok(())));
         failed += usize::from(!passed);
         let verdict = match outcome {
@@ -118,6 +119,9 @@ fn rootless(filter: Option<&str>) -> usize {
     std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
     let binary = directory.path().join("runtime-test");
     std::fs::copy(std::env::current_exe().expect("own path"), &binary).expect("copy of the test");
+    // Its owner in the namespace is root, as of an ordinary installation: nothing but the mount protects it.
+    let owner = nix::unistd::User::from_name(user).expect("passwd").expect("user of /etc/subuid");
+    std::os::unix::fs::chown(&binary, Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).expect("chown");
     let inside = format!(
         "IN_USER_NAMESPACE=1 TMPDIR=/tmp unshare --user --map-root-user --map-auto --mount --pid --fork --kill-child \
          --mount-proc --propagation private sh -c '\"$0\" \"$@\"; exit $?' {} {}",

@@ -145,6 +145,7 @@ impl Node {
         let status = self.ended(&id).await;
         let lines = log(&status.log_path);
         self.runtime.remove_pod_sandbox(&sandbox).await.unwrap();
+        std::fs::remove_file(&status.log_path).unwrap();
         (status, lines)
     }
 
