@@ -215,14 +215,12 @@ impl WriteOptions {
 }
 
 fn dry_run<'a>(values: impl Iterator<Item = &'a str>, causes: &mut Vec<Cause>) -> bool {
-    let mut dry_run = false;
-    for value in values {
-        dry_run = true;
-        if value != "All" {
-            causes.push(not_supported("dryRun", value, &["All"]));
-        }
+    let values: Vec<&str> = values.collect();
+    if values.iter().any(|value| *value != "All") {
+        let message = format!("Unsupported value: {values:?}: supported values: \"All\"");
+        causes.push(cause("dryRun", "FieldValueNotSupported", message));
     }
-    dry_run
+    !values.is_empty()
 }
 
 /// `propagationPolicy`.

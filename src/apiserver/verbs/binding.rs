@@ -9,7 +9,7 @@ use k3s_api::{object, schema, time};
 use serde_json::{Value, json};
 
 use super::update::{self, Stored};
-use super::{input, managed};
+use super::input;
 use crate::Body;
 use crate::call::Call;
 use crate::encode;
@@ -35,7 +35,6 @@ pub(crate) async fn bind(call: &Call, body: &Bytes) -> Result<Response<Body>, St
         check(call, &binding, &old)?;
         let mut new = (*old).clone();
         assign(&mut new, &binding, node);
-        managed::track(call, &options, Some(&old), &mut new);
         match update::store(call, entry, &old, new, &options, &key).await? {
             Stored::Done(_) => return Ok(encode::status(call.accept, &Status::created())),
             Stored::Lost(now) => current = now,

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::{input, managed};
 use crate::Body;
 use crate::admission::Operation;
+use crate::authorization::escalation;
 use crate::call::Call;
 use crate::options::{WriteKind, WriteOptions};
 use crate::registry::{Entry, Outcome, convert, key};
@@ -26,6 +27,10 @@ pub(crate) async fn create(call: &Call, body: &Bytes) -> Result<Response<Body>, 
     let options = WriteOptions::parse(&call.query, WriteKind::Create)?;
     let mut value = input::object(call, body, options.field_validation)?;
     input::check_namespace(call, &mut value)?;
+    // What only the server sets is nobody's.
+    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+        object::metadata_mut(&mut value).remove(field);
+    }
     managed::track(call, &options, None, &mut value);
     let created = store(call, value, &options).await?;
     created.respond(call, StatusCode::CREATED)
@@ -54,6 +59,7 @@ pub(crate) async fn store(call: &Call, mut value: Value, options: &WriteOptions)
     let attributes = call.attributes(Operation::Create, &call.info.name, options.dry_run);
     chain.admit(&attributes, &mut value, None).await?;
     object::metadata_mut(&mut value);
+    escalation::check(call, &value, None).await?;
     let generated = object::name(&value).is_empty().then(|| object::generate_name(&value).to_owned());
     let base = generated.filter(|base| !base.is_empty());
     let mut attempt = 0;

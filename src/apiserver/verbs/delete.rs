@@ -65,6 +65,12 @@ fn options(call: &Call, body: &Bytes) -> Result<DeleteOptions, Status> {
 /// Deletes one object; answers with it as long as it is still there, or with success.
 pub(crate) async fn delete(call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
     let options = options(call, body)?;
+    if call.row.group == "batch" && call.row.plural == "jobs" && options.propagation.is_none() {
+        call.warn(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them \
+             or set propagationPolicy=Orphan to suppress this warning",
+        );
+    }
     let entry = super::update::current(call).await?;
     let (value, gone) = remove(call, entry, &call.info.name, &options).await?;
     if gone && !RETURNED.contains(&&*call.row.plural) {
@@ -147,6 +153,13 @@ pub(crate) async fn remove(
 
 fn check_preconditions(row: &Row, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
     let name = object::name(old);
+    // These two have a deletion of their own in Kubernetes, with words of its own.
+    if matches!(&*row.plural, "namespaces" | "customresourcedefinitions")
+        && let Some(uid) = options.uid.as_deref().filter(|uid| *uid != object::uid(old))
+    {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object::uid(old));
+        return Err(Status::conflict(&row.group, &row.plural, name, why));
+    }
     if let Some(uid) = &options.uid
         && uid != object::uid(old)
     {

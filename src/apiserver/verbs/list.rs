@@ -57,8 +57,10 @@ pub(crate) async fn page(call: &Call, options: &ListOptions, selection: &Selecti
 
 /// Ends the page where the limit says. What is left is counted only where that is exact: without selectors.
 fn cut(options: &ListOptions, selection: &Selection, mut entries: Vec<Arc<Entry>>, revision: Revision) -> Page {
+    // Who takes any version gets it from the cache, which Kubernetes doesn't page.
+    let unpaged = options.resource_version == Some(0) && options.continue_token.is_empty();
     let mut meta = ListMeta { resource_version: revision.to_string(), ..ListMeta::default() };
-    if options.limit > 0 && entries.len() > options.limit {
+    if options.limit > 0 && entries.len() > options.limit && !unpaged {
         let left = entries.len() - options.limit;
         entries.truncate(options.limit);
         let after = entries.last().map(|entry| entry.key().to_string()).unwrap_or_default();

@@ -4,6 +4,7 @@ use http::header::USER_AGENT;
 use jiff::Timestamp;
 use k3s_api::apply::{Set, Writer, manager_name, reset_fields};
 use k3s_api::decode::{self, FieldValidation};
+use k3s_api::object;
 use k3s_api::status::Status;
 use serde_json::Value;
 
@@ -29,6 +30,19 @@ fn with_writer<T>(call: &Call, options: &WriteOptions, subresource: &str, work: 
 /// Notes in `new` what the client of a create, update or patch has set.
 pub(crate) fn track(call: &Call, options: &WriteOptions, old: Option<&Value>, new: &mut Value) {
     with_writer(call, options, &call.info.subresource, |writer| writer.update(old, new));
+    if call.info.subresource == "scale" {
+        forget_scale_times(new);
+    }
+}
+
+/// Kubernetes notes no time for what is written through `scale`.
+fn forget_scale_times(new: &mut Value) {
+    let entries = object::metadata_mut(new).get_mut("managedFields").and_then(Value::as_array_mut);
+    for entry in entries.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if entry.get("subresource").is_some_and(|name| name == "scale") {
+            entry.remove("time");
+        }
+    }
 }
 
 /// The object with the applied configuration merged into it, and the fields noted.

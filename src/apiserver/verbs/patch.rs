@@ -26,7 +26,15 @@ pub(crate) fn patch_type(call: &Call) -> Result<PatchType, Status> {
     let custom = decode::is_custom(&call.row);
     PatchType::from_content_type(input::media_type(&call.headers))
         .filter(|kind| !(custom && *kind == PatchType::StrategicMerge))
-        .ok_or_else(|| Status::unsupported_media_type(PatchType::accepted(custom)))
+        .ok_or_else(|| match input::media_type(&call.headers) {
+            // A patch type that exists, but not for this kind.
+            "application/strategic-merge-patch+json" => Status::unsupported_media_type(PatchType::accepted(custom)),
+            _ => Status {
+                message: "415: Unsupported Media Type".to_owned(),
+                details: Some(Box::default()),
+                ..Status::unsupported_media_type(PatchType::accepted(custom))
+            },
+        })
 }
 
 /// The options of a patch of that kind.
@@ -89,6 +97,16 @@ fn patched(
         call.warn(warning);
     }
     let mut new = decoded.value;
+    if object::kind(&new) != row.kind || object::api_version(&new) != row.api_version() {
+        let why = format!(
+            "the patch makes {}, Kind={} of {}, Kind={}",
+            object::api_version(&new),
+            object::kind(&new),
+            row.api_version(),
+            row.kind
+        );
+        return Err(Status::bad_request(why));
+    }
     input::default(row, &mut new);
     Ok(new)
 }

@@ -13,6 +13,7 @@ use super::create::{Written, lifetime};
 use super::{create, input, managed, subresource};
 use crate::Body;
 use crate::admission::Operation;
+use crate::authorization::escalation;
 use crate::call::Call;
 use crate::options::{WriteKind, WriteOptions};
 use crate::registry::{Entry, Outcome, convert, key};
@@ -70,6 +71,7 @@ pub(crate) async fn store(
     let attributes = call.attributes(Operation::Update, &call.info.name, options.dry_run);
     chain.admit(&attributes, &mut new, Some(old)).await?;
     check_versions(call, old, &new)?;
+    escalation::check(call, &new, Some(old)).await?;
     let errors = prepare(call, &mut new, old)?;
     if !errors.is_empty() {
         let causes = errors.into_iter().map(Into::into).collect();
