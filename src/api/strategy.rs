@@ -26,6 +26,8 @@ pub struct Strategy {
     pub prepare_status: fn(new: &mut Value, old: &Value),
     /// What may never be, of the whole object but for its metadata.
     pub validate: fn(&Value, &mut Vec<FieldError>),
+    /// What may not be in an object that is new.
+    pub validate_create: fn(&Value, &mut Vec<FieldError>),
     /// What an update may not change.
     pub validate_update: fn(new: &Value, old: &Value, &mut Vec<FieldError>),
     /// The same for the `status` subresource.
@@ -62,6 +64,7 @@ pub const GENERIC: Strategy = Strategy {
     prepare_update: |_, _| {},
     prepare_status: |_, _| {},
     validate: |_, _| {},
+    validate_create: |_, _| {},
     validate_update: |_, _, _| {},
     validate_status: |_, _, _| {},
     name: Name::Subdomain,

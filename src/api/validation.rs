@@ -4,8 +4,20 @@
 //! finds. The rules of a kind are in a file of its group; those that many kinds share are in [`names`], [`metadata`],
 //! [`selector`] and [`number`].
 
+pub mod apiextensions;
+pub mod autoscaling;
+pub mod core;
+pub mod cron;
+pub mod job;
 pub mod metadata;
 pub mod names;
+pub mod node;
+pub mod number;
+pub mod pod;
+pub mod policy;
+pub mod selector;
+pub mod service;
+pub mod workload;
 
 use std::fmt;
 

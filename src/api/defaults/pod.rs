@@ -93,12 +93,11 @@ fn handler(handler: &mut Value) {
 /// An image that may be another tomorrow is pulled each time.
 pub fn pull_policy(image: &str) -> &'static str {
     let name = image.rsplit('/').next().unwrap_or_default();
-    match name.split_once('@').map_or((name, false), |(name, _)| (name, true)) {
-        (name, digest) => match name.split_once(':') {
-            Some((_, "latest")) => "Always",
-            None if !digest => "Always",
-            _ => "IfNotPresent",
-        },
+    let (name, has_digest) = name.split_once('@').map_or((name, false), |(name, _)| (name, true));
+    match name.split_once(':') {
+        Some((_, "latest")) => "Always",
+        None if !has_digest => "Always",
+        _ => "IfNotPresent",
     }
 }
 

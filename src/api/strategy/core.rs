@@ -4,17 +4,42 @@ use serde_json::{Value, json};
 
 use super::{GENERIC, Name, Strategy};
 use crate::defaults::{core, pod, service, volume, workload};
+use crate::validation;
 
-pub const POD: Strategy =
-    Strategy { default: pod::pod, prepare_create: pod::initial_status, generation: true, graceful: true, ..GENERIC };
+pub const POD: Strategy = Strategy {
+    validate: validation::pod::pod,
+    validate_create: validation::pod::only_created,
+    validate_update: validation::pod::update::update,
+    default: pod::pod,
+    prepare_create: pod::initial_status,
+    generation: true,
+    graceful: true,
+    ..GENERIC
+};
 
-pub const POD_TEMPLATE: Strategy = Strategy { default: workload::pod_template, generation: true, ..GENERIC };
+pub const POD_TEMPLATE: Strategy = Strategy {
+    validate: validation::workload::pod_template,
+    default: workload::pod_template,
+    generation: true,
+    ..GENERIC
+};
 
-pub const REPLICATION_CONTROLLER: Strategy =
-    Strategy { default: workload::replication_controller, generation: true, ..GENERIC };
+pub const REPLICATION_CONTROLLER: Strategy = Strategy {
+    validate: validation::workload::replication_controller,
+    default: workload::replication_controller,
+    generation: true,
+    ..GENERIC
+};
 
-pub const SERVICE: Strategy =
-    Strategy { default: service::service, name: Name::Label, prepare_update: service_update, ..GENERIC };
+pub const SERVICE: Strategy = Strategy {
+    validate: validation::service::service,
+    validate_update: validation::service::update,
+    validate_status: validation::service::status,
+    default: service::service,
+    name: Name::Label,
+    prepare_update: service_update,
+    ..GENERIC
+};
 
 /// What the server allocated stays when an update leaves it out.
 fn service_update(new: &mut Value, old: &Value) {
@@ -43,17 +68,34 @@ fn service_update(new: &mut Value, old: &Value) {
     }
 }
 
-pub const ENDPOINTS: Strategy = Strategy { default: service::endpoints, allow_create_on_update: true, ..GENERIC };
+pub const ENDPOINTS: Strategy = Strategy {
+    validate: validation::core::endpoints,
+    default: service::endpoints,
+    allow_create_on_update: true,
+    ..GENERIC
+};
 
-pub const SECRET: Strategy = Strategy { default: core::secret, ..GENERIC };
+pub const SECRET: Strategy = Strategy {
+    validate: validation::core::secret,
+    validate_update: validation::core::secret_update,
+    default: core::secret,
+    ..GENERIC
+};
 
-pub const CONFIG_MAP: Strategy = GENERIC;
+pub const CONFIG_MAP: Strategy =
+    Strategy { validate: validation::core::config_map, validate_update: validation::core::immutable_data, ..GENERIC };
 
 pub const EVENT: Strategy = Strategy { allow_create_on_update: true, ..GENERIC };
 
-pub const LIMIT_RANGE: Strategy = Strategy { default: core::limit_range, allow_create_on_update: true, ..GENERIC };
+pub const LIMIT_RANGE: Strategy = Strategy {
+    validate: validation::core::limit_range,
+    default: core::limit_range,
+    allow_create_on_update: true,
+    ..GENERIC
+};
 
 pub const NAMESPACE: Strategy = Strategy {
+    validate: validation::core::namespace,
     default: core::namespace,
     prepare_create: namespace_create,
     prepare_update: namespace_update,
@@ -78,24 +120,33 @@ fn namespace_update(new: &mut Value, old: &Value) {
     new["spec"] = old.get("spec").cloned().unwrap_or_else(|| json!({}));
 }
 
-pub const NODE: Strategy = Strategy { default: core::node, ..GENERIC };
+pub const NODE: Strategy = Strategy { validate: validation::core::node, default: core::node, ..GENERIC };
 
-pub const PERSISTENT_VOLUME: Strategy =
-    Strategy { default: volume::persistent_volume, prepare_create: volume_create, ..GENERIC };
+pub const PERSISTENT_VOLUME: Strategy = Strategy {
+    validate: validation::core::persistent_volume,
+    default: volume::persistent_volume,
+    prepare_create: volume_create,
+    ..GENERIC
+};
 
 fn volume_create(volume: &mut Value) {
     let now = crate::time::format_seconds(jiff::Timestamp::now());
     volume["status"] = json!({"phase": "Pending", "lastPhaseTransitionTime": now});
 }
 
-pub const PERSISTENT_VOLUME_CLAIM: Strategy =
-    Strategy { default: volume::persistent_volume_claim, prepare_create: claim_create, ..GENERIC };
+pub const PERSISTENT_VOLUME_CLAIM: Strategy = Strategy {
+    validate: validation::core::persistent_volume_claim,
+    validate_update: validation::core::persistent_volume_claim_update,
+    default: volume::persistent_volume_claim,
+    prepare_create: claim_create,
+    ..GENERIC
+};
 
 fn claim_create(claim: &mut Value) {
     claim["status"] = json!({"phase": "Pending"});
 }
 
-pub const RESOURCE_QUOTA: Strategy = Strategy { ..GENERIC };
+pub const RESOURCE_QUOTA: Strategy = Strategy { validate: validation::core::resource_quota, ..GENERIC };
 
 pub const SERVICE_ACCOUNT: Strategy =
     Strategy { prepare_create: secret_references, prepare_update: |new, _| secret_references(new), ..GENERIC };

@@ -75,12 +75,15 @@ pub fn validate(resource: &Resource, new: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     metadata::validate(new, resource.namespaced, resource.strategy.name, &mut errors);
     (resource.strategy.validate)(new, &mut errors);
+    (resource.strategy.validate_create)(new, &mut errors);
     errors
 }
 
 /// All that is wrong with an update of an object.
 pub fn validate_update(resource: &Resource, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    // Kubernetes checks this twice, once for all kinds and once in each kind's own validation; both are told.
+    metadata::validate_update(new, old, &mut errors);
     metadata::validate(new, resource.namespaced, resource.strategy.name, &mut errors);
     metadata::validate_update(new, old, &mut errors);
     (resource.strategy.validate)(new, &mut errors);

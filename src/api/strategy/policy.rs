@@ -7,27 +7,58 @@ use crate::defaults::{
     admissionregistration, apiextensions, autoscaling, core, field, flowcontrol, networking, rbac, resource, service,
     storage,
 };
+use crate::validation::{apiextensions as extension_rules, autoscaling as autoscaling_rules, policy as rules};
 
 /// Nothing special, but a generation that counts changes.
 pub const COUNTED: Strategy = Strategy { generation: true, ..GENERIC };
 
-pub const HORIZONTAL_POD_AUTOSCALER_V1: Strategy = Strategy { default: autoscaling::v1, ..GENERIC };
-pub const HORIZONTAL_POD_AUTOSCALER_V2: Strategy = Strategy { default: autoscaling::v2, ..GENERIC };
+pub const HORIZONTAL_POD_AUTOSCALER_V1: Strategy =
+    Strategy { validate: autoscaling_rules::v1, default: autoscaling::v1, ..GENERIC };
+pub const HORIZONTAL_POD_AUTOSCALER_V2: Strategy =
+    Strategy { validate: autoscaling_rules::v2, default: autoscaling::v2, ..GENERIC };
 
-pub const INGRESS: Strategy = COUNTED;
+pub const INGRESS: Strategy = Strategy { validate: rules::ingress, ..COUNTED };
 pub const INGRESS_CLASS: Strategy = Strategy { default: networking::ingress_class, ..COUNTED };
-pub const NETWORK_POLICY: Strategy = Strategy { default: networking::network_policy, ..COUNTED };
-pub const ENDPOINT_SLICE: Strategy = Strategy { default: service::endpoint_slice, ..COUNTED };
+pub const NETWORK_POLICY: Strategy =
+    Strategy { validate: rules::network_policy, default: networking::network_policy, ..COUNTED };
+pub const ENDPOINT_SLICE: Strategy = Strategy {
+    validate: rules::endpoint_slice,
+    validate_update: rules::endpoint_slice_update,
+    default: service::endpoint_slice,
+    ..COUNTED
+};
 pub const IP_ADDRESS: Strategy = Strategy { name: Name::PathSegment, ..GENERIC };
 
 /// Names of roles may hold what names of objects may not, such as `system:node`.
-pub const ROLE: Strategy = Strategy { name: Name::PathSegment, ..GENERIC };
-pub const ROLE_BINDING: Strategy = Strategy { default: rbac::binding, name: Name::PathSegment, ..GENERIC };
+pub const ROLE: Strategy = Strategy { validate: rules::role, name: Name::PathSegment, ..GENERIC };
+pub const CLUSTER_ROLE: Strategy = Strategy { validate: rules::cluster_role, ..ROLE };
+pub const ROLE_BINDING: Strategy = Strategy {
+    default: rbac::binding,
+    validate: rules::role_binding,
+    validate_update: rules::binding_update,
+    name: Name::PathSegment,
+    ..GENERIC
+};
+pub const CLUSTER_ROLE_BINDING: Strategy = Strategy { validate: rules::cluster_role_binding, ..ROLE_BINDING };
 
-pub const STORAGE_CLASS: Strategy = Strategy { default: storage::storage_class, ..GENERIC };
+pub const POD_DISRUPTION_BUDGET: Strategy = Strategy { validate: rules::pod_disruption_budget, ..COUNTED };
+pub const RUNTIME_CLASS: Strategy =
+    Strategy { validate: rules::runtime_class, validate_update: rules::runtime_class_update, ..GENERIC };
+
+pub const STORAGE_CLASS: Strategy = Strategy {
+    validate: rules::storage_class,
+    validate_update: rules::storage_class_update,
+    default: storage::storage_class,
+    ..GENERIC
+};
 pub const CSI_DRIVER: Strategy = Strategy { default: storage::csi_driver, ..GENERIC };
-pub const PRIORITY_CLASS: Strategy = Strategy { default: core::priority_class, ..COUNTED };
-pub const LEASE: Strategy = Strategy { allow_create_on_update: true, ..GENERIC };
+pub const PRIORITY_CLASS: Strategy = Strategy {
+    validate: rules::priority_class,
+    validate_update: rules::priority_class_update,
+    default: core::priority_class,
+    ..COUNTED
+};
+pub const LEASE: Strategy = Strategy { validate: rules::lease, allow_create_on_update: true, ..GENERIC };
 
 pub const VALIDATING_WEBHOOKS: Strategy = Strategy { default: admissionregistration::validating_webhooks, ..COUNTED };
 pub const MUTATING_WEBHOOKS: Strategy = Strategy { default: admissionregistration::mutating_webhooks, ..COUNTED };
@@ -35,9 +66,10 @@ pub const ADMISSION_POLICY: Strategy = Strategy { default: admissionregistration
 pub const ADMISSION_POLICY_BINDING: Strategy = Strategy { default: admissionregistration::binding, ..COUNTED };
 
 /// Named after version and group, of which the core group's is empty: `v1.`.
-pub const API_SERVICE: Strategy =
-    Strategy { default: apiextensions::api_service, name: Name::PathSegment, ..GENERIC };
+pub const API_SERVICE: Strategy = Strategy { default: apiextensions::api_service, name: Name::PathSegment, ..GENERIC };
 pub const CUSTOM_RESOURCE_DEFINITION: Strategy = Strategy {
+    validate: extension_rules::custom_resource_definition,
+    validate_update: extension_rules::custom_resource_definition_update,
     default: apiextensions::custom_resource_definition,
     prepare_create: definition_create,
     prepare_update: definition_update,

@@ -5,16 +5,41 @@ use serde_json::{Value, json};
 use super::{GENERIC, Name, Strategy};
 use crate::defaults::{self, workload};
 use crate::object;
+use crate::validation;
 
-pub const DEPLOYMENT: Strategy = Strategy { default: workload::deployment, generation: true, ..GENERIC };
+pub const DEPLOYMENT: Strategy = Strategy {
+    validate: validation::workload::deployment,
+    validate_update: validation::workload::selector_is_immutable,
+    default: workload::deployment,
+    generation: true,
+    ..GENERIC
+};
 
-pub const REPLICA_SET: Strategy = Strategy { default: workload::replica_set, generation: true, ..GENERIC };
+pub const REPLICA_SET: Strategy = Strategy {
+    validate: validation::workload::replica_set,
+    validate_update: validation::workload::selector_is_immutable,
+    default: workload::replica_set,
+    generation: true,
+    ..GENERIC
+};
 
-pub const STATEFUL_SET: Strategy = Strategy { default: workload::stateful_set, generation: true, ..GENERIC };
+pub const STATEFUL_SET: Strategy = Strategy {
+    validate: validation::workload::stateful_set,
+    validate_update: validation::workload::stateful_set_update,
+    default: workload::stateful_set,
+    generation: true,
+    ..GENERIC
+};
 
-pub const CONTROLLER_REVISION: Strategy = GENERIC;
+pub const CONTROLLER_REVISION: Strategy = Strategy {
+    validate: validation::workload::controller_revision,
+    validate_update: validation::workload::controller_revision_update,
+    ..GENERIC
+};
 
 pub const DAEMON_SET: Strategy = Strategy {
+    validate: validation::workload::daemon_set,
+    validate_update: validation::workload::selector_is_immutable,
     default: workload::daemon_set,
     prepare_create: |set| template_generation(set, 1),
     prepare_update: daemon_set_update,
@@ -36,8 +61,15 @@ fn daemon_set_update(new: &mut Value, old: &Value) {
     template_generation(new, generation + i64::from(changed));
 }
 
-pub const JOB: Strategy =
-    Strategy { default: workload::job, prepare_create: job_create, generation: true, name: Name::Subdomain, ..GENERIC };
+pub const JOB: Strategy = Strategy {
+    validate: validation::job::job,
+    validate_update: validation::job::job_update,
+    default: workload::job,
+    prepare_create: job_create,
+    generation: true,
+    name: Name::Subdomain,
+    ..GENERIC
+};
 
 /// A job's pods are told by its uid, unless the user wants to say how.
 fn job_create(job: &mut Value) {
@@ -61,4 +93,5 @@ fn job_create(job: &mut Value) {
     defaults::fill(defaults::object(job, "metadata"), "labels", labels);
 }
 
-pub const CRON_JOB: Strategy = Strategy { default: workload::cron_job, generation: true, ..GENERIC };
+pub const CRON_JOB: Strategy =
+    Strategy { validate: validation::job::cron_job, default: workload::cron_job, generation: true, ..GENERIC };

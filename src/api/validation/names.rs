@@ -62,7 +62,7 @@ const HTTP_HEADER_NAME: Format = Format {
 };
 
 fn too_long(limit: usize) -> String {
-    format!("must be no more than {limit} bytes")
+    format!("must be no more than {limit} characters")
 }
 
 fn check(text: &str, limit: usize, fits: bool, format: &Format) -> Vec<String> {
@@ -171,7 +171,13 @@ pub fn qualified_name(text: &str) -> Vec<String> {
 
 /// A label's value: up to 63 characters, may be empty.
 pub fn label_value(text: &str) -> Vec<String> {
-    check(text, 63, text.is_empty() || is_qualified_part(text), &LABEL_VALUE)
+    let mut errors = Vec::new();
+    if text.len() > 63 {
+        // Kubernetes counts bytes everywhere, and says so of labels only.
+        errors.push("must be no more than 63 bytes".to_owned());
+    }
+    errors.extend(check(text, usize::MAX, text.is_empty() || is_qualified_part(text), &LABEL_VALUE));
+    errors
 }
 
 /// A key of a ConfigMap or Secret, which is a file's name.
@@ -221,7 +227,7 @@ pub fn http_header_name(text: &str) -> Vec<String> {
 pub fn port_name(text: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if text.len() > 15 {
-        errors.push("must be no more than 15 bytes".to_owned());
+        errors.push(too_long(15));
     }
     if text.is_empty() || !text.bytes().all(|byte| is_lower_alphanumeric(byte) || byte == b'-') {
         errors.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned());

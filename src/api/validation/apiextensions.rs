@@ -1,0 +1,226 @@
+//! Definitions of custom resources. Rules in CEL are compiled where they are run.
+
+use serde_json::{Value, json};
+
+use super::node::{Errors, Node};
+use super::{FieldError, Path, Verbatim, names};
+
+pub fn custom_resource_definition(definition: &Value, errors: &mut Errors) {
+    let root = Node::root(definition);
+    let (metadata, spec, status) = (root.field("metadata"), root.field("spec"), root.field("status"));
+    let (group, resource_names, versions) = (spec.field("group"), spec.field("names"), spec.field("versions"));
+    let name = metadata.field("name");
+    let expected = format!("{}.{}", resource_names.field("plural").text(), group.text());
+    if !name.is_empty() && name.text() != expected {
+        name.invalid(errors, "must be spec.names.plural+\".\"+spec.group");
+    }
+    match group.text() {
+        "" => group.required(errors, ""),
+        text => {
+            group.invalid_text(errors, names::dns1123_subdomain(text));
+            if !text.contains('.') {
+                group.invalid(errors, "should be a domain with at least one dot");
+            }
+        }
+    }
+    let scope = spec.field("scope");
+    match scope.text() {
+        "" => scope.required(errors, ""),
+        _ => scope.one_of(errors, &["Cluster", "Namespaced"]),
+    }
+    let stored: Vec<Node> = versions.items().filter(|version| version.field("storage").bool()).collect();
+    if stored.len() != 1 {
+        let shown = Verbatim(if versions.is_empty() { "[]".to_owned() } else { versions.value.to_string() });
+        versions.invalid_as(shown, errors, "must have exactly one version marked as storage version");
+    }
+    for version in versions.items() {
+        let name = version.field("name");
+        name.invalid_text(errors, names::dns1035_label(name.text()));
+    }
+    let preserve = spec.field("preserveUnknownFields");
+    if preserve.bool() {
+        preserve.invalid(
+            errors,
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
+        );
+    }
+    version_schemas(&spec, errors);
+    kind_names(&resource_names, errors);
+    conversion(&spec, errors);
+    let stored_versions = status.field("storedVersions");
+    if stored_versions.is_empty() {
+        stored_versions.invalid_as(Verbatim("null".into()), errors, "must have at least one stored version");
+    }
+    protected_group(&metadata, group.text(), errors);
+}
+
+/// Schemas that are the same in all versions are told as that of the definition, as in its old form.
+fn version_schemas(spec: &Node, errors: &mut Errors) {
+    let versions = spec.field("versions");
+    let schema = |version: &Node| version.value.get("schema").cloned().unwrap_or(Value::Null);
+    let first = versions.items().next().map(|version| schema(&version));
+    let same = versions.items().all(|version| Some(schema(&version)) == first);
+    for version in versions.items() {
+        let at = if same { spec.field("validation") } else { version.field("schema") };
+        let schema = version.field("schema");
+        let schema = schema.field("openAPIV3Schema");
+        if !schema.is_set() {
+            schema.required(errors, "schemas are required");
+            continue;
+        }
+        let at = at.path;
+        structural(schema.value, &at.child("openAPIV3Schema"), true, errors);
+        if same {
+            break;
+        }
+    }
+}
+
+const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
+
+/// A schema in which every value's type is known.
+fn structural(schema: &Value, at: &Path, root: bool, errors: &mut Errors) {
+    let kind = schema.get("type").and_then(Value::as_str).unwrap_or_default();
+    let flag = |name: &str| schema.get(name) == Some(&json!(true));
+    let untyped = flag("x-kubernetes-int-or-string") || flag("x-kubernetes-preserve-unknown-fields");
+    let of_fields =
+        if root { "must not be empty at the root" } else { "must not be empty for specified object fields" };
+    if kind == "array" && schema.get("items").is_none() {
+        errors.push(FieldError::required(&at.child("items"), "must be specified"));
+    }
+    match kind {
+        "" if !untyped || root => errors.push(FieldError::required(&at.child("type"), of_fields)),
+        "" => {}
+        "object" => {}
+        kind if !TYPES.contains(&kind) => errors.push(FieldError::not_supported(&at.child("type"), kind, &TYPES)),
+        kind if root => errors.push(FieldError::invalid(&at.child("type"), kind, "must be object at the root")),
+        _ => {}
+    }
+    if let Some(default) = schema.get("default")
+        && let Some(given) = mismatch(kind, default)
+    {
+        let message = format!(" in body must be of type {kind}: \"{given}\"");
+        errors.push(FieldError::invalid(&at.child("default"), given, message));
+    }
+    let properties = at.child("properties");
+    for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        structural(property, &properties.key(name), false, errors);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if let Some(schema) = schema.get(inner).filter(|schema| schema.is_object()) {
+            structural(schema, &at.child(inner), false, errors);
+        }
+    }
+}
+
+/// The type of a value that is not of the type it should be.
+fn mismatch(kind: &str, value: &Value) -> Option<&'static str> {
+    let given = match value {
+        Value::Null => return None,
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let fits = kind.is_empty() || kind == given || kind == "number" && given == "integer";
+    (!fits && TYPES.contains(&kind)).then_some(given)
+}
+
+fn kind_names(resource_names: &Node, errors: &mut Errors) {
+    for field in ["plural", "singular"] {
+        let name = resource_names.field(field);
+        match name.is_empty() {
+            true if field == "plural" => name.required(errors, ""),
+            true => {}
+            false => name.invalid_text(errors, names::dns1035_label(name.text())),
+        }
+    }
+    for field in ["kind", "listKind"] {
+        let name = resource_names.field(field);
+        match name.is_empty() {
+            true => name.required(errors, ""),
+            false => {
+                let lower = name.text().to_lowercase();
+                let found = names::dns1035_label(&lower);
+                for message in found {
+                    name.invalid(errors, format!("may have mixed case, but should otherwise match: {message}"));
+                }
+            }
+        }
+    }
+    let (kind, list) = (resource_names.field("kind"), resource_names.field("listKind"));
+    if !kind.is_empty() && kind.text() == list.text() {
+        list.invalid(errors, "kind and listKind may not be the same");
+    }
+    for field in ["shortNames", "categories"] {
+        for name in resource_names.field(field).items() {
+            name.invalid_text(errors, names::dns1035_label(name.text()));
+        }
+    }
+}
+
+fn conversion(spec: &Node, errors: &mut Errors) {
+    let conversion = spec.field("conversion");
+    let strategy = conversion.field("strategy");
+    if !conversion.is_set() {
+        return;
+    }
+    match strategy.text() {
+        "" => strategy.required(errors, ""),
+        "None" => {}
+        "Webhook" => {
+            let webhook = conversion.field("webhook");
+            if !webhook.field("clientConfig").is_set() {
+                conversion.field("webhookClientConfig").required(errors, "required when strategy is set to Webhook");
+            }
+            if webhook.field("conversionReviewVersions").is_empty() {
+                conversion.field("conversionReviewVersions").required(errors, "");
+            }
+        }
+        _ => strategy.not_supported(errors, &["None", "Webhook"]),
+    }
+}
+
+/// Groups of the community need its approval.
+fn protected_group(metadata: &Node, group: &str, errors: &mut Errors) {
+    let protected =
+        ["k8s.io", "kubernetes.io"].iter().any(|domain| group == *domain || group.ends_with(&format!(".{domain}")));
+    if !protected {
+        return;
+    }
+    const APPROVED: &str = "api-approved.kubernetes.io";
+    let annotations = metadata.field("annotations");
+    let at = annotations.path.key(APPROVED);
+    match annotations.value.get(APPROVED).and_then(Value::as_str) {
+        None | Some("") => errors.push(FieldError::required(
+            &at,
+            "protected groups must have approval annotation \"api-approved.kubernetes.io\", see https://github.com/kubernetes/enhancements/pull/1111",
+        )),
+        Some(text) if text.starts_with("http") || text.starts_with("unapproved") => {}
+        Some(text) => errors.push(FieldError::invalid(
+            &at,
+            text,
+            "protected groups must have approval annotation \"api-approved.kubernetes.io\" with either a URL or a reason starting with \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111",
+        )),
+    }
+}
+
+/// Where objects lie and what they are named cannot change under them.
+pub fn custom_resource_definition_update(new: &Value, old: &Value, errors: &mut Errors) {
+    let (new, old) = (Node::root(new), Node::root(old));
+    let (new_spec, old_spec) = (new.field("spec"), old.field("spec"));
+    new_spec.field("group").immutable(&old_spec.field("group"), errors);
+    let established =
+        old.field("status").field("conditions").items().any(|condition| {
+            condition.field("type").text() == "Established" && condition.field("status").text() == "True"
+        });
+    if established {
+        new_spec.field("scope").immutable(&old_spec.field("scope"), errors);
+        let (names, old_names) = (new_spec.field("names"), old_spec.field("names"));
+        for field in ["plural", "kind"] {
+            names.field(field).immutable(&old_names.field(field), errors);
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The rest of the core group.
+
+use serde_json::Value;
+
+use super::node::{Errors, Node};
+use super::pod::{resources, volume};
+use super::{FieldError, Path, metadata, names};
+
+/// What a ConfigMap or Secret may hold altogether.
+const DATA_LIMIT: usize = 1024 * 1024;
+
+fn data_keys(data: &Node, errors: &mut Errors) -> usize {
+    let mut size = 0;
+    for (key, value) in data.entries() {
+        for message in names::config_map_key(key) {
+            value.invalid_as(key, errors, message);
+        }
+        size += value.text().len();
+    }
+    size
+}
+
+/// The bytes that a base64 text stands for.
+fn decoded_len(text: &str) -> usize {
+    text.len() / 4 * 3 - text.bytes().rev().take(2).filter(|byte| *byte == b'=').count()
+}
+
+pub fn config_map(map: &Value, errors: &mut Errors) {
+    let root = Node::root(map);
+    let (data, binary) = (root.field("data"), root.field("binaryData"));
+    let mut size = 0;
+    for (key, value) in data.entries() {
+        for message in names::config_map_key(key) {
+            value.invalid_as(key, errors, message);
+        }
+        if binary.value.get(key).is_some() {
+            value.invalid_as(key, errors, "duplicate of key present in binaryData");
+        }
+        size += value.text().len();
+    }
+    data_keys(&binary, errors);
+    size += binary.entries().map(|(_, value)| decoded_len(value.text())).sum::<usize>();
+    if size > DATA_LIMIT {
+        // Kubernetes tells it of no field, which reads so.
+        errors.push(FieldError::too_long(&Path::ROOT.key(""), DATA_LIMIT));
+    }
+}
+
+/// What is immutable stays so, and as it is.
+pub fn immutable_data(new: &Value, old: &Value, errors: &mut Errors) {
+    let (new, old) = (Node::root(new), Node::root(old));
+    if !old.field("immutable").bool() {
+        return;
+    }
+    const MESSAGE: &str = "field is immutable when `immutable` is set";
+    if !new.field("immutable").bool() {
+        new.field("immutable").forbidden(errors, MESSAGE);
+    }
+    for field in ["data", "binaryData"] {
+        if new.field(field).value != old.field(field).value {
+            new.field(field).forbidden(errors, MESSAGE);
+        }
+    }
+}
+
+pub fn secret(secret: &Value, errors: &mut Errors) {
+    let root = Node::root(secret);
+    let data = root.field("data");
+    data_keys(&data, errors);
+    if data.entries().map(|(_, value)| decoded_len(value.text())).sum::<usize>() > DATA_LIMIT {
+        errors.push(FieldError::too_long(&data.path, DATA_LIMIT));
+    }
+    let require = |keys: &[&str], errors: &mut Errors| {
+        for key in keys {
+            if data.value.get(key).is_none() {
+                errors.push(FieldError::required(&data.path.key(key), ""));
+            }
+        }
+    };
+    match root.field("type").text() {
+        "kubernetes.io/service-account-token" => {
+            let metadata = root.field("metadata");
+            let annotations = metadata.field("annotations");
+            let key = "kubernetes.io/service-account.name";
+            if annotations.value.get(key).and_then(Value::as_str).unwrap_or_default().is_empty() {
+                errors.push(FieldError::required(&annotations.path.key(key), ""));
+            }
+        }
+        "kubernetes.io/dockercfg" => require(&[".dockercfg"], errors),
+        "kubernetes.io/dockerconfigjson" => require(&[".dockerconfigjson"], errors),
+        "kubernetes.io/basic-auth" if data.value.get("username").is_none() && data.value.get("password").is_none() => {
+            require(&["username", "password"], errors);
+        }
+        "kubernetes.io/ssh-auth" => require(&["ssh-privatekey"], errors),
+        "kubernetes.io/tls" => require(&["tls.crt", "tls.key"], errors),
+        _ => {}
+    }
+}
+
+pub fn secret_update(new: &Value, old: &Value, errors: &mut Errors) {
+    let (new_root, old_root) = (Node::root(new), Node::root(old));
+    new_root.field("type").immutable(&old_root.field("type"), errors);
+    immutable_data(new, old, errors);
+}
+
+pub fn endpoints(endpoints: &Value, errors: &mut Errors) {
+    let root = Node::root(endpoints);
+    for subset in root.field("subsets").items() {
+        if subset.field("addresses").is_empty() && subset.field("notReadyAddresses").is_empty() {
+            subset.required(errors, "must specify `addresses` or `notReadyAddresses`");
+        }
+        for list in ["addresses", "notReadyAddresses"] {
+            for address in subset.field(list).items() {
+                let ip = address.field("ip");
+                ip.invalid_text(errors, names::ip_address(ip.text()));
+            }
+        }
+        let ports = subset.field("ports");
+        for port in ports.items() {
+            let (name, number) = (port.field("name"), port.field("port"));
+            if ports.len() > 1 && name.is_empty() {
+                name.required(errors, "");
+            } else if !name.is_empty() {
+                name.invalid_text(errors, names::dns1123_label(name.text()));
+            }
+            if let Some(message) = names::port_number(number.int().unwrap_or(0)) {
+                number.invalid(errors, message);
+            }
+            super::pod::container::protocol(&port.field("protocol"), errors);
+        }
+    }
+}
+
+pub fn persistent_volume(volume: &Value, errors: &mut Errors) {
+    let root = Node::root(volume);
+    let spec = root.field("spec");
+    let modes = spec.field("accessModes");
+    if modes.is_empty() {
+        modes.required(errors, "");
+    }
+    volume::access_modes(&modes, errors);
+    let capacity = spec.field("capacity");
+    if capacity.is_empty() {
+        capacity.required(errors, "");
+    }
+    for (name, amount) in capacity.entries() {
+        resources::quantity_value(name, &amount, errors);
+        if name != "storage" {
+            errors.push(FieldError::not_supported(&amount.path, &*capacity.value.to_string(), &["storage"]));
+        } else {
+            volume::positive_quantity(&amount, errors);
+        }
+    }
+    let policy = spec.field("persistentVolumeReclaimPolicy");
+    if !policy.is_empty() {
+        policy.one_of(errors, &["Delete", "Recycle", "Retain"]);
+    }
+    let affinity = spec.field("nodeAffinity");
+    if affinity.is_set() {
+        match affinity.field("required").is_set() {
+            true => super::selector::node_selector(&affinity.field("required"), errors),
+            false => affinity.field("required").required(errors, "must specify required node constraints"),
+        }
+    }
+    volume::source(&spec, errors);
+    let class = spec.field("storageClassName");
+    if !class.is_empty() {
+        class.invalid_text(errors, names::dns1123_subdomain(class.text()));
+    }
+}
+
+pub fn persistent_volume_claim(claim: &Value, errors: &mut Errors) {
+    let root = Node::root(claim);
+    volume::claim_spec(&root.field("spec"), errors);
+}
+
+/// A claim may ask for more, and nothing else.
+pub fn persistent_volume_claim_update(new: &Value, old: &Value, errors: &mut Errors) {
+    let fixed = |object: &Value| {
+        let mut spec = object.get("spec").cloned().unwrap_or(Value::Null);
+        if let Some(fields) = spec.as_object_mut() {
+            fields.remove("resources");
+            fields.remove("volumeAttributesClassName");
+            // The volume is named once it is bound.
+            if object_text(old, "volumeName").is_empty() {
+                fields.remove("volumeName");
+            }
+        }
+        spec
+    };
+    if fixed(new) != fixed(old) {
+        let root = Node::root(new);
+        root.field("spec").forbidden(
+            errors,
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+        );
+    }
+}
+
+fn object_text<'a>(object: &'a Value, field: &str) -> &'a str {
+    crate::object::text(object, &["spec", field]).unwrap_or_default()
+}
+
+pub fn limit_range(range: &Value, errors: &mut Errors) {
+    let root = Node::root(range);
+    let spec = root.field("spec");
+    for limit in spec.field("limits").items() {
+        let kind = limit.field("type");
+        kind.invalid_text(errors, names::qualified_name(kind.text()));
+        for bound in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+            for (name, amount) in limit.field(bound).entries() {
+                resources::resource_name(name, &amount, errors);
+                resources::quantity_value(name, &amount, errors);
+            }
+        }
+        let amount = |bound: &str, name: &str| {
+            limit.value.get(bound)?.get(name)?.as_str()?.parse::<crate::quantity::Quantity>().ok()
+        };
+        for (name, at) in limit.field("min").entries() {
+            if let (Some(min), Some(max)) = (amount("min", name), amount("max", name))
+                && min > max
+            {
+                let message = format!("min value {} is greater than max value {}", min, max);
+                errors.push(FieldError::invalid(&at.path, at.text(), message));
+            }
+        }
+    }
+}
+
+pub fn resource_quota(quota: &Value, errors: &mut Errors) {
+    let root = Node::root(quota);
+    let spec = root.field("spec");
+    for (name, amount) in spec.field("hard").entries() {
+        if !name.starts_with("count/") && !name.contains(".storageclass.") {
+            resources::resource_name(name, &amount, errors);
+        }
+        resources::quantity_value(name, &amount, errors);
+    }
+    for scope in spec.field("scopes").items() {
+        let scopes = [
+            "BestEffort",
+            "CrossNamespacePodAffinity",
+            "NotBestEffort",
+            "NotTerminating",
+            "PriorityClass",
+            "Terminating",
+            "VolumeAttributesClass",
+        ];
+        if !scopes.contains(&scope.text()) {
+            let scopes = spec.field("scopes");
+            errors.push(FieldError::invalid(&scopes.path, scopes.value, "unsupported scope"));
+        }
+    }
+}
+
+pub fn node(node: &Value, errors: &mut Errors) {
+    let root = Node::root(node);
+    let spec = root.field("spec");
+    for taint in spec.field("taints").items() {
+        let (key, value, effect) = (taint.field("key"), taint.field("value"), taint.field("effect"));
+        super::selector::label_name(&key, errors);
+        value.invalid_text(errors, names::label_value(value.text()));
+        match effect.text() {
+            "" => effect.required(errors, ""),
+            _ => effect.one_of(errors, &["NoSchedule", "PreferNoSchedule", "NoExecute"]),
+        }
+    }
+    for range in spec.field("podCIDRs").items() {
+        range.invalid_text(errors, names::cidr(range.text()));
+    }
+}
+
+/// Pod Security's labels mean something to admission.
+pub fn namespace(namespace: &Value, errors: &mut Errors) {
+    let root = Node::root(namespace);
+    let spec = root.field("spec");
+    for finalizer in spec.field("finalizers").items() {
+        metadata::finalizer_name(&finalizer.path, finalizer.text(), errors);
+    }
+    let metadata = root.field("metadata");
+    let labels = metadata.field("labels");
+    for (key, value) in labels.entries() {
+        let Some(mode) = key.strip_prefix("pod-security.kubernetes.io/") else { continue };
+        match mode {
+            "enforce" | "audit" | "warn" if !["privileged", "baseline", "restricted"].contains(&value.text()) => {
+                value.invalid(errors, "must be one of privileged, baseline, restricted");
+            }
+            "enforce-version" | "audit-version" | "warn-version" if !is_pod_security_version(value.text()) => {
+                value.invalid(errors, "must be \"latest\" or \"v1.x\"");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_pod_security_version(text: &str) -> bool {
+    text == "latest"
+        || text
+            .strip_prefix("v1.")
+            .is_some_and(|minor| minor == "0" || !minor.starts_with('0') && minor.parse::<u32>().is_ok())
+}
