@@ -69,12 +69,12 @@ pub(super) async fn port_forward<B>(
         match upgraded {
             Upgrade::Spdy(connection) => over_spdy(connection, &sandbox).await,
             Upgrade::WebSocket(socket, TUNNELED) => {
-                let (connection, carry) = websocket::tunnel(socket);
+                let (connection, carry) = websocket::tunnel(*socket);
                 tokio::join!(carry, over_spdy(connection, &sandbox));
             }
             Upgrade::WebSocket(socket, _) => {
                 let ports = ports.into_iter().map(|port| Forwarded { port, connect: sandbox.clone().connect(port) });
-                websocket::ports(socket, ports.collect()).await;
+                websocket::ports(*socket, ports.collect()).await;
             }
         }
     })

@@ -109,7 +109,7 @@ where
         let (streams, ends) = duplex::pair(wanted);
         let command = async { status(work(streams).await) };
         match upgraded {
-            Upgrade::WebSocket(socket, _) => websocket::remote_command(socket, ends, command).await,
+            Upgrade::WebSocket(socket, _) => websocket::remote_command(*socket, ends, command).await,
             Upgrade::Spdy(connection) => over_spdy(connection, wanted, ends, command).await,
         }
     })

@@ -24,7 +24,7 @@ const WEBSOCKET_MAGIC: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// What the connection becomes.
 pub(super) enum Upgrade {
     /// With the subprotocol agreed on.
-    WebSocket(WebSocketStream<TokioIo<Upgraded>>, &'static str),
+    WebSocket(Box<WebSocketStream<TokioIo<Upgraded>>>, &'static str),
     Spdy(TokioIo<Upgraded>),
 }
 
@@ -77,7 +77,7 @@ where
             match subprotocol {
                 Some(subprotocol) => {
                     let socket = WebSocketStream::from_raw_socket(upgraded, Role::Server, None).await;
-                    serve(Upgrade::WebSocket(socket, subprotocol)).await;
+                    serve(Upgrade::WebSocket(Box::new(socket), subprotocol)).await;
                 }
                 None => serve(Upgrade::Spdy(upgraded)).await,
             }

@@ -98,15 +98,12 @@ where
         let incoming = async {
             while let Some(Ok(received)) = source.next().await {
                 match received {
-                    Message::Binary(data) => {
-                        if to.write_all(&data).await.is_err() {
-                            return;
-                        }
-                    }
-                    Message::Close(_) => return,
+                    Message::Binary(data) => to.write_all(&data).await?,
+                    Message::Close(_) => break,
                     _ => {}
                 }
             }
+            Ok::<_, std::io::Error>(())
         };
         let outgoing = async {
             let mut piece = Vec::with_capacity(32 * 1024);
@@ -120,7 +117,8 @@ where
             let _ = sink.close().await;
         };
         tokio::select! {
-            () = incoming => {}
+            // An error is that of the near end: it was dropped.
+            _ = incoming => {}
             () = outgoing => {}
         }
     };
