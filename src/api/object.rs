@@ -201,6 +201,9 @@ pub fn generated_name(base: &str) -> String {
     name
 }
 
+/// What says which object it is comes first in its metadata, as in Kubernetes' own answers.
+const LEADING: [&str; 4] = ["generateName", "name", "namespace", "uid"];
+
 /// The object as it is stored: JSON beginning with `{"apiVersion":…,"kind":…,"metadata":{`, without a resource version
 /// (the datastore's revision is the version; [`with_resource_version`] puts it in when the bytes are read).
 pub fn encode(object: &Value) -> Vec<u8> {
@@ -220,12 +223,14 @@ pub fn encode(object: &Value) -> Vec<u8> {
     write(&mut out, object.get("kind").unwrap_or(&Value::Null));
     key(&mut out, "metadata", false);
     let mut first = true;
-    for (name, value) in object.get("metadata").and_then(Value::as_object).into_iter().flatten() {
-        if name != "resourceVersion" {
-            key(&mut out, name, first);
-            write(&mut out, value);
-            first = false;
-        }
+    let metadata = object.get("metadata").and_then(Value::as_object).into_iter().flatten();
+    let (leading, other): (Vec<_>, Vec<_>) = metadata
+        .filter(|(name, _)| *name != "resourceVersion")
+        .partition(|(name, _)| LEADING.contains(&name.as_str()));
+    for (name, value) in leading.into_iter().chain(other) {
+        key(&mut out, name, first);
+        write(&mut out, value);
+        first = false;
     }
     out.extend_from_slice(if first { b"{}" } else { b"}" });
     for (name, value) in object.as_object().into_iter().flatten() {

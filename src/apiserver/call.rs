@@ -66,7 +66,6 @@ impl Call {
             name,
             user: &self.user,
             dry_run,
-            warnings: &self.warnings,
         }
     }
 

@@ -57,6 +57,12 @@ pub(crate) fn entry(call: &Call, code: StatusCode, entry: &Arc<Entry>) -> Result
 /// An object that is not stored as it is: of a dry run, another version or kind.
 pub(crate) fn value(call: &Call, code: StatusCode, value: &Value) -> Result<Response<Body>, Status> {
     let document = match call.accept.shape {
+        Shape::Object if call.accept.format == Format::Json => {
+            let version = object::resource_version(value).parse().ok();
+            let encoded = object::encode(value);
+            let versioned = version.and_then(|version| object::with_resource_version(&encoded, version));
+            return Ok(finish(call.accept, code, versioned.unwrap_or(encoded).into()));
+        }
         Shape::Object => return document(call.accept, code, value),
         Shape::PartialMetadata(version) => partial(value, version),
         Shape::Table(version) => {

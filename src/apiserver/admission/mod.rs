@@ -22,7 +22,6 @@ use k3s_api::authentication::UserInfo;
 use k3s_api::object;
 use k3s_api::resource::Resource;
 use k3s_api::status::Status;
-use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::registry::Registry;
@@ -33,8 +32,6 @@ pub enum Operation {
     Create,
     Update,
     Delete,
-    /// exec, attach, port-forward, proxy
-    Connect,
 }
 
 /// What is asked, by whom.
@@ -50,8 +47,6 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     pub user: &'a UserInfo,
     pub dry_run: bool,
-    /// What the client shall be told.
-    pub warnings: &'a Mutex<Vec<String>>,
 }
 
 impl Attributes<'_> {
