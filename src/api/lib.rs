@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod authentication;
+pub mod conversion;
 pub mod decode;
 pub mod defaults;
 pub mod object;
@@ -14,5 +15,6 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod strategy;
+pub mod table;
 pub mod time;
 pub mod validation;

@@ -32,6 +32,14 @@ pub struct Strategy {
     pub validate_update: fn(new: &Value, old: &Value, &mut Vec<FieldError>),
     /// The same for the `status` subresource.
     pub validate_status: fn(new: &Value, old: &Value, &mut Vec<FieldError>),
+    /// What is odd about an object and still taken, for Warning headers.
+    pub warnings: fn(&Value) -> Vec<String>,
+    /// That the resource should not be used any more, for a Warning header on every answer; empty if it should.
+    pub deprecated: &'static str,
+    /// An object of a version that is not stored, in the one that is (see [`crate::conversion`]).
+    pub to_stored: fn(&mut Value),
+    /// The other way round.
+    pub from_stored: fn(&mut Value),
     /// What a name may be.
     pub name: Name,
     /// Whether `metadata.generation` counts the changes of what the user wants.
@@ -67,6 +75,10 @@ pub const GENERIC: Strategy = Strategy {
     validate_create: |_, _| {},
     validate_update: |_, _, _| {},
     validate_status: |_, _, _| {},
+    warnings: |_| Vec::new(),
+    deprecated: "",
+    to_stored: |_| {},
+    from_stored: |_| {},
     name: Name::Subdomain,
     generation: false,
     graceful: false,

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{GENERIC, Name, Strategy};
+use crate::conversion::event;
 use crate::defaults::{core, pod, service, volume, workload};
 use crate::validation;
 
@@ -32,6 +33,7 @@ pub const REPLICATION_CONTROLLER: Strategy = Strategy {
 };
 
 pub const SERVICE: Strategy = Strategy {
+    warnings: validation::service::warnings,
     validate: validation::service::service,
     validate_update: validation::service::update,
     validate_status: validation::service::status,
@@ -69,6 +71,7 @@ fn service_update(new: &mut Value, old: &Value) {
 }
 
 pub const ENDPOINTS: Strategy = Strategy {
+    deprecated: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
     validate: validation::core::endpoints,
     default: service::endpoints,
     allow_create_on_update: true,
@@ -84,6 +87,9 @@ pub const SECRET: Strategy = Strategy {
 
 pub const CONFIG_MAP: Strategy =
     Strategy { validate: validation::core::config_map, validate_update: validation::core::immutable_data, ..GENERIC };
+
+/// An event of `events.k8s.io`, which is stored as one of the core group.
+pub const NEW_EVENT: Strategy = Strategy { to_stored: event::to_stored, from_stored: event::from_stored, ..EVENT };
 
 pub const EVENT: Strategy = Strategy { allow_create_on_update: true, ..GENERIC };
 
@@ -161,3 +167,5 @@ fn secret_references(account: &mut Value) {
 }
 
 pub const BINDING: Strategy = GENERIC;
+
+pub const COMPONENT_STATUS: Strategy = Strategy { deprecated: "v1 ComponentStatus is deprecated in v1.19+", ..GENERIC };

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{GENERIC, Name, Strategy};
+use crate::conversion::horizontal_pod_autoscaler;
 use crate::defaults::{
     admissionregistration, apiextensions, autoscaling, core, field, flowcontrol, networking, rbac, resource, service,
     storage,
@@ -12,8 +13,13 @@ use crate::validation::{apiextensions as extension_rules, autoscaling as autosca
 /// Nothing special, but a generation that counts changes.
 pub const COUNTED: Strategy = Strategy { generation: true, ..GENERIC };
 
-pub const HORIZONTAL_POD_AUTOSCALER_V1: Strategy =
-    Strategy { validate: autoscaling_rules::v1, default: autoscaling::v1, ..GENERIC };
+pub const HORIZONTAL_POD_AUTOSCALER_V1: Strategy = Strategy {
+    to_stored: horizontal_pod_autoscaler::to_stored,
+    from_stored: horizontal_pod_autoscaler::from_stored,
+    validate: autoscaling_rules::v1,
+    default: autoscaling::v1,
+    ..GENERIC
+};
 pub const HORIZONTAL_POD_AUTOSCALER_V2: Strategy =
     Strategy { validate: autoscaling_rules::v2, default: autoscaling::v2, ..GENERIC };
 
