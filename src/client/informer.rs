@@ -12,7 +12,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// What can be cached: any typed Kubernetes resource.
@@ -72,19 +72,23 @@ impl<K> Changes<K> {
 pub struct Informer<K: kube::Resource<DynamicType = ()> + 'static> {
     store: Store<K>,
     changes: broadcast::Sender<Change<K>>,
+    /// Whether the first list is in the store. The store's own signal wakes only the last of several waiters.
+    synced: watch::Receiver<bool>,
 }
 
 impl<K: kube::Resource<DynamicType = ()> + 'static> Clone for Informer<K> {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), changes: self.changes.clone() }
+        Self { store: self.store.clone(), changes: self.changes.clone(), synced: self.synced.clone() }
     }
 }
 
 impl<K: Resource> Informer<K> {
     /// Waits until the first list is in the cache.
     pub async fn synced(&self) {
-        // The writer lives as long as the process; if it is dropped, the process is ending and so is the caller.
-        let _ = self.store.wait_until_ready().await;
+        if self.synced.clone().wait_for(|synced| *synced).await.is_err() {
+            // The informers have ended, so there will be no list; nor will there be changes.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// All objects.
@@ -154,7 +158,8 @@ const BACKLOG: usize = 1024;
 fn start<K: Resource>(client: Client, labels: &str, fields: &str, cancel: CancellationToken) -> Informer<K> {
     let (store, mut writer) = store::<K>();
     let (changes, _) = broadcast::channel(BACKLOG);
-    let informer = Informer { store, changes: changes.clone() };
+    let (synced, is_synced) = watch::channel(false);
+    let informer = Informer { store, changes: changes.clone(), synced: is_synced };
     let mut config = watcher::Config::default().any_semantic();
     if !labels.is_empty() {
         config = config.labels(labels);
@@ -182,7 +187,10 @@ fn start<K: Resource>(client: Client, labels: &str, fields: &str, cancel: Cancel
             let change = match event {
                 watcher::Event::Apply(object) => Change::Applied(Arc::new(object)),
                 watcher::Event::Delete(object) => Change::Deleted(Arc::new(object)),
-                watcher::Event::InitDone => Change::Relisted,
+                watcher::Event::InitDone => {
+                    synced.send_replace(true);
+                    Change::Relisted
+                }
                 watcher::Event::Init | watcher::Event::InitApply(_) => continue,
             };
             // Nobody subscribed is no error.
@@ -190,4 +198,59 @@ fn start<K: Resource>(client: Client, labels: &str, fields: &str, cancel: Cancel
         }
     });
     informer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::json;
+
+    /// An API that has one pod and then one change, and answers lists only when it is let.
+    fn client(gate: watch::Receiver<bool>) -> Client {
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let mut gate = gate.clone();
+            async move {
+                let query = request.uri().query().unwrap_or_default().to_owned();
+                let pod = |version: &str| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "n", "resourceVersion": version}});
+                let body = if !query.contains("watch=true") {
+                    let _ = gate.wait_for(|open| *open).await;
+                    json!({"apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": [pod("1")]})
+                } else if query.contains("resourceVersion=1") {
+                    json!({"type": "MODIFIED", "object": pod("2")})
+                } else {
+                    std::future::pending().await
+                };
+                Ok::<_, std::convert::Infallible>(Response::new(Full::new(bytes::Bytes::from(format!("{body}\n")))))
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    #[tokio::test]
+    async fn all_waiters_see_the_first_list_and_subscribers_the_changes() {
+        let (open, gate) = watch::channel(false);
+        let informers = Informers::new(client(gate));
+        let pods = informers.of::<Pod>();
+        let mut changes = pods.subscribe();
+        let waiters: Vec<_> = (0..3)
+            .map(|_| {
+                let pods = informers.of::<Pod>();
+                tokio::spawn(async move { pods.synced().await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        open.send_replace(true);
+        for waiter in waiters {
+            waiter.await.unwrap();
+        }
+        assert_eq!(pods.list().len(), 1);
+        assert!(matches!(changes.next().await, Some(Change::Relisted)));
+        let Some(Change::Applied(pod)) = changes.next().await else { panic!("a change was expected") };
+        assert_eq!(pod.metadata.resource_version.as_deref(), Some("2"));
+        assert!(pods.get(Some("n"), "a").is_some());
+        assert!(pods.get(Some("other"), "a").is_none());
+    }
 }

@@ -1,0 +1,179 @@
+//! Datastore, API server, controllers, scheduler and what deploys manifests.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use k3s_addons::coredns;
+use k3s_api::authentication::UserInfo;
+use k3s_apiserver::authentication::Authenticated;
+use k3s_apiserver::{ApiServer, bootstrap, serve};
+use k3s_client::Informers;
+use k3s_env::Server;
+use k3s_kine::sqlite::{Options, Sqlite};
+use k3s_supervisor::manifests::{self, Deployer};
+use k3s_supervisor::{Names, Tls, Token, kubeconfig, private_dir, write_atomically};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ResolvesServerCert;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::host::Host;
+use super::{identity, role};
+
+/// The running control plane.
+pub struct ControlPlane {
+    pub api: ApiServer,
+    pub tls: Tls,
+    datastore: Arc<Sqlite>,
+    tasks: JoinSet<()>,
+    serving: tokio::task::JoinHandle<Result<(), serve::Error>>,
+    /// Ends the listener, after the components that use it.
+    stop_serving: CancellationToken,
+}
+
+impl ControlPlane {
+    /// Starts everything; the API is served and the kubeconfig written when it returns.
+    ///
+    /// # Errors
+    /// What could not be started, and why.
+    pub async fn start(config: &Server, host: &Host, cancel: CancellationToken) -> anyhow::Result<Self> {
+        let data = &config.data_dir;
+        private_dir(data.root())?;
+        // The database first: its lock keeps a second server off everything else.
+        let db = data.state_db();
+        let datastore = Arc::new(tokio::task::block_in_place(|| Sqlite::open(&db, Options::default()))?);
+        let service_ip = config.service_cidr.hosts().next().context("--service-cidr has no addresses")?;
+        let names = Names {
+            node_name: host.node_name.clone(),
+            node_ips: vec![host.node_ip],
+            service_ip,
+            cluster_domain: config.cluster_domain.clone(),
+            extra: config.tls_san.iter().cloned().chain(config.advertise_address.map(|it| it.to_string())).collect(),
+        };
+        let tls = Tls::load_or_create(&data.server_tls(), &data.agent(), &names)?;
+        Token::load_or_create(&data.token(), config.token.as_deref(), tls.server_ca.certificate())?;
+
+        let listeners = host.api_listeners(config)?;
+        let api = ApiServer::start(api_config(config, host, &tls, datastore.clone())?).await?;
+        let server_tls = serve::tls(serving_certificate(&tls)?, api.authenticator().client_ca_names())?;
+        let stop_serving = CancellationToken::new();
+        let service = Authenticated::new(api.clone());
+        let limits = serve::Limits::default();
+        let serving = tokio::spawn(serve::serve(listeners, server_tls, service, limits, stop_serving.clone()));
+        bootstrap::run(&api).await?;
+        api.health().set_bootstrapped();
+        write_kubeconfig(config, &tls)?;
+        tracing::info!(port = config.https_listen_port, kubeconfig = %config.write_kubeconfig.display(), "API server is ready");
+
+        let mut plane = Self { api, tls, datastore, tasks: JoinSet::new(), serving, stop_serving };
+        plane.start_loops(config, host, &cancel)?;
+        Ok(plane)
+    }
+
+    /// A client that acts as `user`, by function calls.
+    pub fn client(&self, user: UserInfo) -> kube::Client {
+        k3s_client::in_process(self.api.clone(), user)
+    }
+
+    fn start_loops(&mut self, config: &Server, host: &Host, cancel: &CancellationToken) -> anyhow::Result<()> {
+        if !config.disable_controller_manager {
+            let settings = k3s_controllers::Config {
+                cluster_cidr: config.cluster_cidr,
+                root_ca: self.tls.server_ca.certificate().to_owned(),
+            };
+            let informers = Informers::new(self.client(identity::controllers()));
+            let (api, cancel) = (self.api.clone(), cancel.clone());
+            let client_for = move |name: &str| k3s_client::in_process(api.clone(), identity::controller(name));
+            self.tasks.spawn(async move { k3s_controllers::run(settings, informers, &client_for, cancel).await });
+        }
+        if !config.disable_scheduler {
+            let informers = Informers::new(self.client(identity::scheduler()));
+            self.tasks.spawn(k3s_scheduler::run(informers, cancel.clone()));
+        }
+        if !config.disable_controller_manager {
+            let folder = config.data_dir.manifests();
+            private_dir(&folder)?;
+            if !config.disable.contains("coredns") {
+                let text = coredns::manifest(config.cluster_dns, &config.cluster_domain);
+                manifests::install(&folder, coredns::MANIFEST_NAME, &text)?;
+            }
+            let deployer = Deployer::new(self.client(identity::supervisor()), folder);
+            self.tasks.spawn(deployer.run(cancel.clone()));
+        }
+        if !config.disable_agent {
+            // A kubelet may not give itself a role.
+            let informers = Informers::new(self.client(identity::supervisor()));
+            self.tasks.spawn(role::label(informers, host.node_name.clone(), cancel.clone()));
+        }
+        Ok(())
+    }
+
+    /// Waits for the loops, which were cancelled, ends the API server and closes the datastore.
+    ///
+    /// # Errors
+    /// The datastore's.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        while self.tasks.join_next().await.is_some() {}
+        self.api.stop();
+        self.stop_serving.cancel();
+        self.serving.await??;
+        self.datastore.close().await?;
+        Ok(())
+    }
+}
+
+fn api_config(
+    config: &Server,
+    host: &Host,
+    tls: &Tls,
+    datastore: Arc<Sqlite>,
+) -> anyhow::Result<k3s_apiserver::Config> {
+    let mut api = k3s_apiserver::Config::new(datastore, config.advertise_address.unwrap_or(host.node_ip));
+    api.advertise_port = config.https_listen_port;
+    api.service_cidrs = vec![config.service_cidr];
+    api.node_ports = config.service_node_port_range.clone();
+    api.authentication.client_ca = certificates(tls.client_ca.certificate())?;
+    api.authentication.request_header_ca = certificates(tls.request_header_ca.certificate())?;
+    api.authentication.request_header_names = vec!["system:auth-proxy".to_owned()];
+    api.authentication.token_file = config.token_auth_file.clone();
+    api.authentication.service_account_signing_key = Some(tls.service_key.clone().into_bytes());
+    api.relay.client_certificate = certificates(&tls.client_kube_apiserver.certificate)?;
+    api.relay.client_key = Some(Arc::new(key(&tls.client_kube_apiserver.key)?));
+    api.relay.kubelet_ca = certificates(tls.server_ca.certificate())?;
+    Ok(api)
+}
+
+/// The certificates of a PEM text.
+pub fn certificates(pem: &str) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    Ok(CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>()?)
+}
+
+/// The private key of a PEM text.
+pub fn key(pem: &str) -> anyhow::Result<PrivateKeyDer<'static>> {
+    Ok(PrivateKeyDer::from_pem_slice(pem.as_bytes())?)
+}
+
+fn serving_certificate(tls: &Tls) -> anyhow::Result<Arc<dyn ResolvesServerCert>> {
+    let pair = &tls.serving_kube_apiserver;
+    let signing = rustls::crypto::ring::sign::any_supported_type(&key(&pair.key)?)?;
+    Ok(Arc::new(SingleCertAndKey::from(CertifiedKey::new(certificates(&pair.certificate)?, signing))))
+}
+
+fn write_kubeconfig(config: &Server, tls: &Tls) -> anyhow::Result<()> {
+    let path = &config.write_kubeconfig;
+    let server = match config.bind_address {
+        address if address.is_unspecified() => format!("https://127.0.0.1:{}", config.https_listen_port),
+        address => format!("https://{}", std::net::SocketAddr::new(address, config.https_listen_port)),
+    };
+    let text = kubeconfig(&server, tls.server_ca.certificate(), &tls.client_admin);
+    if let Some(folder) = path.parent() {
+        private_dir(folder)?;
+    }
+    let same = std::fs::read_to_string(path).is_ok_and(|have| have == text);
+    if !same {
+        write_atomically(path, text.as_bytes(), config.write_kubeconfig_mode)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! What makes this machine a node: network, runtime and kubelet.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use k3s_addons::coredns;
+use k3s_client::Informers;
+use k3s_env::Server;
+use k3s_kubelet::{Kubelet, server as kubelet_server};
+use k3s_network::{Network, NetworkConfig};
+use k3s_runtime::{BuiltinImage, Cgroup, Runtime};
+use k8s_openapi::api::core::v1::Taint;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::control_plane::{ControlPlane, certificates, key};
+use super::host::Host;
+use super::host_ports::HostPorts;
+use super::identity;
+
+/// The running node.
+pub struct Node {
+    runtime: Arc<Runtime>,
+    tasks: JoinSet<()>,
+}
+
+impl Node {
+    /// Starts the node's components; it registers by itself and becomes ready when they are.
+    ///
+    /// # Errors
+    /// What could not be started, and why.
+    pub async fn start(
+        config: &Server,
+        host: &Host,
+        plane: &ControlPlane,
+        cancel: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let network = start_network(config, host, plane, cancel.clone())?;
+        let runtime = Runtime::open(k3s_runtime::Options {
+            root: config.data_dir.containerd(),
+            state: "/run/k3s/runtime".into(),
+            images_dir: config.data_dir.images(),
+            network,
+            self_exe: "/proc/self/exe".into(),
+            rootless: config.rootless,
+            builtin_images: vec![BuiltinImage {
+                reference: coredns::IMAGE.to_owned(),
+                entrypoint: vec!["/bin/k3s".to_owned(), "coredns".to_owned()],
+                cmd: Vec::new(),
+                user: String::new(),
+            }],
+            cgroup: Cgroup::Unavailable("no cgroup v2 subtree has been delegated to k3s".to_owned()),
+        })
+        .await?;
+        let client = plane.client(identity::kubelet(&host.node_name));
+        let kubelet = Kubelet::new(kubelet_config(config, host)?, client, runtime.clone(), runtime.clone())?;
+
+        let tls = kubelet_server::tls_config(
+            certificates(&plane.tls.serving_kubelet.certificate)?,
+            key(&plane.tls.serving_kubelet.key)?,
+            certificates(plane.tls.client_ca.certificate())?,
+        )?;
+        let port = kubelet_config(config, host)?.port;
+        let listener = TcpListener::bind((host.node_ip, port))
+            .await
+            .with_context(|| format!("cannot listen on {}:{port} for the kubelet", host.node_ip))?;
+        let mut tasks = JoinSet::new();
+        let admitted = kubelet_server::Admitted::default();
+        tasks.spawn(kubelet_server::serve(listener, tls, kubelet.clone(), admitted, cancel.clone()));
+        tasks.spawn(async move { kubelet.run(cancel).await });
+        Ok(Self { runtime, tasks })
+    }
+
+    /// Waits for the components, which were cancelled. Pods keep running.
+    pub async fn stop(mut self) {
+        while self.tasks.join_next().await.is_some() {}
+        self.runtime.close().await;
+    }
+}
+
+fn start_network(
+    config: &Server,
+    host: &Host,
+    plane: &ControlPlane,
+    cancel: CancellationToken,
+) -> anyhow::Result<Arc<Network>> {
+    let host_ports =
+        host.rootless.clone().map(|host| Arc::new(HostPorts::new(host)) as Arc<dyn k3s_network::HostPorts>);
+    let settings = NetworkConfig {
+        node_name: host.node_name.clone(),
+        data_dir: config.data_dir.root().to_owned(),
+        cluster_cidr: vec![config.cluster_cidr],
+        service_cidr: vec![config.service_cidr],
+        node_ips: vec![host.node_ip],
+        node_port_addresses: Vec::new(),
+        host_ports,
+    };
+    let informers = Informers::new(plane.client(identity::network()));
+    Network::start(settings, informers, cancel).context("cannot start the network")
+}
+
+fn kubelet_config(config: &Server, host: &Host) -> anyhow::Result<k3s_kubelet::Config> {
+    let mut kubelet = k3s_kubelet::Config::new(&host.node_name);
+    kubelet.node_ips = vec![host.node_ip];
+    kubelet.labels = config.node_labels.iter().cloned().collect();
+    kubelet.taints = config.node_taints.iter().map(|taint| parse_taint(taint)).collect::<Result<_, _>>()?;
+    kubelet.cluster_dns = vec![config.cluster_dns];
+    kubelet.cluster_domain = config.cluster_domain.clone();
+    kubelet.root_dir = config.data_dir.kubelet();
+    kubelet.pod_log_dir = PathBuf::from("/var/log/pods");
+    kubelet.version = crate::version::KUBERNETES.to_owned();
+    if let Some(path) = &config.resolv_conf {
+        kubelet.resolv_conf = path.clone();
+    }
+    Ok(kubelet)
+}
+
+/// `key=value:Effect`, `key:Effect`.
+fn parse_taint(text: &str) -> anyhow::Result<Taint> {
+    let (left, effect) =
+        text.rsplit_once(':').with_context(|| format!("--node-taint {text:?} is not key=value:Effect"))?;
+    let (key, value) = left.split_once('=').map_or((left, None), |(key, value)| (key, Some(value.to_owned())));
+    anyhow::ensure!(
+        matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute"),
+        "--node-taint {text:?}: the effect is NoSchedule, PreferNoSchedule or NoExecute"
+    );
+    Ok(Taint { key: key.to_owned(), value, effect: effect.to_owned(), time_added: None })
+}

@@ -1,0 +1,6 @@
+//! What a user does with k3s, with the real binary, from an empty home.
+
+mod bad_input;
+mod root;
+mod rootless;
+mod web;
