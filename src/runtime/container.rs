@@ -16,8 +16,8 @@ use crate::record::{self, ContainerRecord};
 use crate::runtime::Runtime;
 use crate::sandbox::{Sandbox, entries};
 use crate::shim::client::ShimClient;
-use crate::shim::clock;
 use crate::shim::protocol::{Answer, Exit, KnownContainer, Request, StartContainer, Started};
+use crate::shim::{clock, pod_processes};
 use crate::{cgroup, executor, id, snapshot, spec};
 
 /// A container.
@@ -126,6 +126,13 @@ impl Runtime {
             let detail = format!("mount path {:?} is not absolute", mount.container_path.display().to_string());
             return Err(Error::InvalidArgument { detail });
         }
+        for mount in config.mounts.iter().filter(|mount| !mount.host_path.exists()) {
+            // As containerd: a hostPath without a type need not be there.
+            let path = &mount.host_path;
+            fs::create_dir_all(path).map_err(|error| Error::InvalidArgument {
+                detail: format!("failed to mkdir {:?}: {error}", path.display().to_string()),
+            })?;
+        }
         let spec = spec::build(&pod, &sandbox.files(), &config, &image.config)?;
         let directory = self.container_directory(id);
         let internal = |error: std::io::Error| match error.raw_os_error() {
@@ -196,6 +203,10 @@ impl Runtime {
                 Ok(())
             }
             Err(error) => {
+                if let (Error::Timeout { .. }, Ok(shim)) = (&error, sandbox.shim()) {
+                    // It hangs in its set-up (a mount of a server that does not answer).
+                    shim.notify(Request::Signal { container: container.id.clone(), signal: libc::SIGKILL });
+                }
                 self.update(&container, |record| {
                     record.state = ContainerState::Exited;
                     record.finished_at = clock::now();
@@ -299,6 +310,8 @@ impl Runtime {
         if container.state() != ContainerState::Running {
             return;
         }
+        // A container in the node's pid namespace does not end with its shim.
+        pod_processes::kill_container(&container.id);
         let path = self.options.state.join(&container.sandbox_id).join(format!("{}.exit", container.id));
         let exit = path.exists().then(|| record::load::<Exit>(&path)).flatten();
         if let Some(exit) = exit {

@@ -78,8 +78,9 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Opens the runtime: takes up the sandboxes that run, notes what has ended, clears what no one owns, and imports
-    /// new images in the background. Must be called in a tokio runtime.
+    /// Opens the runtime: takes up the sandboxes that run, notes what has ended, clears what no one owns. From then on
+    /// images that appear in the images directory are imported; for those that are there already, call
+    /// [`Runtime::import_images`]. Must be called in a tokio runtime.
     pub async fn open(options: Options) -> Result<Arc<Self>, Error> {
         for directory in [&options.root, &options.state, &options.images_dir] {
             make_directory(directory)?;

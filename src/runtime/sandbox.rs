@@ -298,6 +298,10 @@ impl Runtime {
 
     /// Connects to a sandbox's shim and brings the records up to date. Where there is none any more, what ran has ended.
     async fn take_up(&self, sandbox: &Arc<Sandbox>) -> Result<(), Error> {
+        if !sandbox.directory.exists() {
+            // The machine was started anew: the pid is somebody else's, or will be.
+            sandbox.record.lock().shim = None;
+        }
         let process = sandbox.record.lock().shim;
         let connected = match process {
             Some(ShimProcess { pid, start_time }) => {
@@ -319,17 +323,15 @@ impl Runtime {
             return Ok(());
         }
         tracing::warn!(sandbox = %sandbox.id, "the shim is gone; its containers have ended");
+        let record = sandbox.record.lock().clone();
+        sandbox.record.lock().state = SandboxState::NotReady;
+        self.save_sandbox(sandbox)?;
         self.end_shim(sandbox).await?;
         for container in self.containers_of(&sandbox.id) {
             self.container_lost(&container);
         }
-        let record = sandbox.record.lock().clone();
-        if record.state == SandboxState::Ready {
-            sandbox.record.lock().state = SandboxState::NotReady;
-            self.save_sandbox(sandbox)?;
-            if !record.config.namespaces.host_network {
-                self.options.network.del(&record.pod(), None).await?;
-            }
+        if record.state == SandboxState::Ready && !record.config.namespaces.host_network {
+            self.options.network.del(&record.pod(), None).await?;
         }
         let shm = sandbox.directory.join("shm");
         mount_table::unmount(&shm).map_err(|error| internal(&format!("unmount {}", shm.display()), &error))

@@ -45,6 +45,10 @@ pub(super) fn read_small(root: BorrowedFd<'_>, path: &Path) -> io::Result<Option
 
 /// The directory at `path`, made with its parents if missing.
 pub(super) fn make_directory(root: BorrowedFd<'_>, path: &Path, mode: Mode) -> io::Result<OwnedFd> {
+    match open(root, path, OFlags::PATH | OFlags::DIRECTORY) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        result => return result,
+    }
     let mut current = open(root, Path::new("/"), OFlags::PATH | OFlags::DIRECTORY)?;
     let mut reached = PathBuf::from("/");
     for component in path.components() {

@@ -120,6 +120,19 @@ pub(super) fn decompress(mut file: File) -> Result<Box<dyn Read + Send>, ImageEr
     }
 }
 
+/// Fails unless the uncompressed content of a layer has the digest `diff_id`.
+pub(super) fn verify(layer: &Path, diff_id: &str) -> Result<(), ImageError> {
+    let file = File::open(layer).map_err(ImageError::io(format!("open {}", layer.display())))?;
+    let mut digest = Sha256::new();
+    io::copy(&mut decompress(file)?, &mut digest).map_err(ImageError::io("read layer"))?;
+    let found = format!("sha256:{}", hex(&digest.finalize()));
+    if found == diff_id {
+        return Ok(());
+    }
+    let detail = format!("layer is {found}, not {diff_id} as the image says");
+    Err(ImageError::Layer { layer: diff_id.to_owned(), detail })
+}
+
 fn store(source: &mut impl Read, size: u64, ingest: &Path) -> Result<Content, ImageError> {
     let temporary = ingest.join("partial");
     let writing = || ImageError::io(format!("write {}", temporary.display()));

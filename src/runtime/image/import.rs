@@ -60,7 +60,12 @@ pub(super) fn import(store: &ImageStore, path: &Path) -> Result<Vec<String>, Ima
     let names = found.iter().flat_map(|image| image.names.iter().cloned()).collect();
     for image in &found {
         for (layer, diff_id) in image.layers.iter().zip(&image.diff_ids) {
-            store.unpack(diff_id, &layer.path)?;
+            if layer.digest == *diff_id || !store.snapshots.has(diff_id) {
+                store.unpack(diff_id, &layer.path)?;
+            } else {
+                // Unpacked from another image already, so unpacking would not look at this one's bytes.
+                archive::verify(&layer.path, diff_id)?;
+            }
         }
     }
     store.add(found)?;
@@ -194,10 +199,10 @@ fn oci_image(contents: &Contents, descriptor: &Descriptor, name: Option<String>)
     let bytes = contents.blob(&digest)?.read()?;
     let manifest: ImageManifest =
         serde_json::from_slice(&bytes).map_err(|error| ImageError::document(&digest, error))?;
-    let config = contents.blob(&manifest.config().digest().to_string())?.clone();
+    let config = contents.blob(manifest.config().digest().as_ref())?.clone();
     let mut layers = Vec::new();
     for layer in manifest.layers() {
-        layers.push(contents.blob(&layer.digest().to_string())?.clone());
+        layers.push(contents.blob(layer.digest().as_ref())?.clone());
     }
     let diff_ids = diff_ids(&config, layers.len())?;
     Ok(Found {

@@ -92,7 +92,8 @@ pub(crate) fn is_hex(text: &str) -> bool {
 }
 
 fn is_registry(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte))
+    text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric() || first == b'[')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte))
 }
 
 fn is_path_component(text: &str) -> bool {

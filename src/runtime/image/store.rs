@@ -140,7 +140,7 @@ impl ImageStore {
             serde_json::from_slice(&read(&id)?).map_err(|error| ImageError::document(&id, error))?;
         let diff_ids = config.rootfs().diff_ids().clone();
         for (diff_id, layer) in diff_ids.iter().zip(manifest.layers()) {
-            self.unpack(diff_id, &self.blob(&layer.digest().to_string()))?;
+            self.unpack(diff_id, &self.blob(layer.digest().as_ref()))?;
         }
         let layers: u64 = manifest.layers().iter().map(Descriptor::size).sum();
         let size = bytes.len() as u64 + manifest.config().size() + layers;
@@ -201,6 +201,11 @@ impl ImageStore {
                 index.push(descriptor(Some(name))?);
             }
         }
+        // Layers and blobs must be on disk before the index names them, or a power failure could leave an image with
+        // holes. What the index does not name is removed at the next start.
+        fs::File::open(&self.directory)
+            .and_then(|directory| Ok(rustix::fs::syncfs(&directory)?))
+            .map_err(ImageError::io("sync the store"))?;
         self.write_index(index)?;
         self.load()
     }

@@ -9,7 +9,7 @@ pub(crate) mod client;
 pub(crate) mod clock;
 mod container;
 mod log;
-mod pod_processes;
+pub(crate) mod pod_processes;
 pub(crate) mod protocol;
 mod sandbox;
 mod serve;
@@ -41,13 +41,12 @@ pub fn main(mut args: impl Iterator<Item = OsString>) -> ! {
     };
     // SAFETY: whoever starts a shim leaves the socket there, and nothing else in this process uses it.
     let runtime = unsafe { OwnedFd::from_raw_fd(0) };
-    // Number 0 must not be free when `runtime` is closed: the next descriptor opened would become standard input.
-    let Ok(runtime) = rustix::io::fcntl_dupfd_cloexec(&runtime, 3).map(|copy| {
-        std::mem::forget(runtime);
-        copy
-    }) else {
+    // Number 0 stays taken, now by /dev/null: the next descriptor opened must not become standard input.
+    let Ok(moved) = rustix::io::fcntl_dupfd_cloexec(&runtime, 3) else {
         syscall::exit_now(2);
     };
+    std::mem::forget(runtime);
+    let runtime = moved;
     if let Ok(null) = File::open("/dev/null") {
         let _ = rustix::stdio::dup2_stdin(null.as_fd());
     }

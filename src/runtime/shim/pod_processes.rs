@@ -23,16 +23,33 @@ pub(super) fn kill_in_mount_namespace(namespace: u64) {
     }
 }
 
+/// Kills every process whose root is that of the container with this id, for when the number of its mount namespace is
+/// not known or could be another's by now.
+pub(crate) fn kill_container(id: &str) {
+    let mark = format!("containers/{id}/");
+    let is_rooted = |name: &str| {
+        let table = std::fs::read_to_string(format!("/proc/{name}/mountinfo"))?;
+        Ok(table.lines().any(|line| line.split(' ').nth(4) == Some("/") && line.contains(&mark)))
+    };
+    for _ in 0..100 {
+        if kill_where(is_rooted).unwrap_or(0) == 0 {
+            return;
+        }
+    }
+}
+
 fn kill_once(namespace: u64) -> io::Result<usize> {
+    kill_where(|name| Ok(mount_namespace(name)? == namespace))
+}
+
+fn kill_where(belongs: impl Fn(&str) -> io::Result<bool>) -> io::Result<usize> {
     let mut killed = 0;
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else { continue };
         // Opened first: the directory stands for this very process, also if its number is used again.
         let Ok(process) = File::open(Path::new("/proc").join(name)) else { continue };
-        if mount_namespace(name).ok() == Some(namespace)
-            && syscall::signal_process(process.as_fd(), libc::SIGKILL).is_ok()
-        {
+        if belongs(name).unwrap_or(false) && syscall::signal_process(process.as_fd(), libc::SIGKILL).is_ok() {
             killed += 1;
         }
     }

@@ -67,3 +67,43 @@ fn is_opaque(directory: &Path) -> bool {
     let mut value = [0; 1];
     rustix::fs::getxattr(directory, OsStr::new("user.overlay.opaque"), &mut value) == Ok(1) && value == *b"y"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_laid_over_one_another() {
+        let store = tempfile::tempdir().unwrap();
+        let make = |layer: &str, files: &[(&str, &str)]| {
+            for (name, content) in files {
+                let path = store.path().join(layer).join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, content).unwrap();
+            }
+            store.path().join(layer)
+        };
+        let lower = make("lower", &[("a", "lower"), ("gone", "x"), ("kept/x", "lower"), ("opaque/hidden", "x")]);
+        let upper = make("upper", &[("a", "upper"), ("kept/y", "upper"), ("opaque/new", "x")]);
+        symlink("/etc/passwd", upper.join("link")).unwrap();
+        rustix::fs::setxattr(upper.join("opaque"), "user.overlay.opaque", b"y", rustix::fs::XattrFlags::empty())
+            .unwrap();
+        let whiteout = rustix::fs::mknodat(
+            rustix::fs::CWD,
+            upper.join("gone"),
+            rustix::fs::FileType::CharacterDevice,
+            rustix::fs::Mode::empty(),
+            0,
+        );
+        whiteout.unwrap();
+        let to = store.path().join("to");
+        fs::create_dir(&to).unwrap();
+        apply(&lower, &to).unwrap();
+        apply(&upper, &to).unwrap();
+        assert_eq!(fs::read_to_string(to.join("a")).unwrap(), "upper");
+        assert!(!to.join("gone").exists());
+        assert!(to.join("kept/x").exists() && to.join("kept/y").exists());
+        assert!(!to.join("opaque/hidden").exists() && to.join("opaque/new").exists());
+        assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("/etc/passwd"));
+    }
+}

@@ -94,11 +94,12 @@ pub async fn a_container_gets_its_mounts_user_and_environment() {
 pub async fn what_cannot_start_says_why() {
     let node = Node::new().await;
     let sandbox = node.sandbox("web").await;
+    let made = node.path("made").display().to_string();
     let bad_directory = ContainerConfig { working_dir: "/etc/plain".into(), ..busybox(&["true"]) };
     let bad_mount = ContainerConfig {
         mounts: vec![Mount {
-            container_path: "/data".into(),
-            host_path: "/no/such/path".into(),
+            container_path: "/etc/plain/data".into(),
+            host_path: node.path("made"),
             readonly: false,
             recursive_read_only: false,
             propagation: Propagation::Private,
@@ -110,7 +111,7 @@ pub async fn what_cannot_start_says_why() {
         (busybox(&["/foo"]), "exec: \"/foo\": stat /foo: no such file or directory"),
         (busybox(&["/etc/plain"]), "exec: \"/etc/plain\": permission denied"),
         (bad_directory, "chdir to cwd (\"/etc/plain\") set in config.json failed: not a directory"),
-        (bad_mount, "error mounting \"/no/such/path\" to rootfs at \"/data\": no such file or directory"),
+        (bad_mount, &format!("error mounting {made:?} to rootfs at \"/etc/plain/data\": not a directory")),
     ] {
         let id = node.runtime.create_container(&sandbox, config).await.unwrap();
         match node.runtime.start_container(&id).await {
@@ -121,6 +122,8 @@ pub async fn what_cannot_start_says_why() {
         assert_eq!((status.state, status.exit_code), (ContainerState::Exited, 128));
         assert_eq!(status.reason, "StartError");
     }
+    // A volume's source that is missing is made, as by containerd.
+    assert!(node.path("made").is_dir());
     let unknown =
         node.runtime.create_container(&sandbox, ContainerConfig { image_id: "nothing".into(), ..busybox(&[]) });
     assert!(matches!(unknown.await, Err(Error::NotFound { .. })));
@@ -193,7 +196,7 @@ pub async fn pods_on_the_host_namespaces_run() {
     pod.hostname = String::new();
     pod.namespaces = NamespaceOptions { host_network: true, host_ipc: true, pid: PidMode::Host };
     let sandbox = node.runtime.run_pod_sandbox(pod).await.unwrap();
-    let id = node.run(&sandbox, shell("sleep 1000 & readlink /proc/self/ns/net; ls /sys; exec sleep 500")).await;
+    let id = node.run(&sandbox, shell("sleep 31234 & readlink /proc/self/ns/net; ls /sys; exec sleep 500")).await;
     let path = node.status(&id).await.log_path;
     until("output", || log(&path).len() > 3).await;
     let own = std::fs::read_link("/proc/self/ns/net").unwrap();
@@ -201,13 +204,22 @@ pub async fn pods_on_the_host_namespaces_run() {
     let children = || {
         let lines = std::fs::read_dir("/proc").unwrap().flatten();
         lines
-            .filter(|entry| std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == b"sleep\x001000\0"))
+            .filter(|entry| std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == b"sleep\x0031234\0"))
             .count()
     };
     assert_eq!(children(), 1);
     node.runtime.stop_container(&id, Duration::ZERO).await.unwrap();
     until("the end of what it left behind", || children() == 0).await;
     assert!(node.network.attached.lock().is_empty());
+
+    // The kernel does not end these processes with their shim; the runtime does.
+    let id = node.run(&sandbox, shell("sleep 31234 & wait")).await;
+    until("its child", || children() == 1).await;
+    let shim = crate::node::processes_of(node.directory.path());
+    let shim = nix::unistd::Pid::from_raw(shim[0]);
+    nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGKILL).unwrap();
+    assert_eq!(node.ended(&id).await.exit_code, 255);
+    assert_eq!(children(), 0);
     node.end().await;
 }
 
@@ -215,7 +227,7 @@ pub async fn nothing_is_left_after_removal() {
     let node = Node::new().await;
     let sandbox = node.sandbox("web").await;
     let id = node.run(&sandbox, shell("mkdir /a; echo x > /a/b; sleep 1000 & sleep 1000")).await;
-    assert_eq!(node.runtime.container_stats(&id).await.unwrap().processes > 0, true);
+    assert!(node.runtime.container_stats(&id).await.unwrap().processes > 0);
     assert!(!is_rootless() || node.status(&id).await.user.unwrap().uid == 0);
     node.runtime.stop_pod_sandbox(&sandbox).await.unwrap();
     assert_eq!(node.status(&id).await.state, ContainerState::Exited);

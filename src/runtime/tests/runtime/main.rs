@@ -55,6 +55,7 @@ const TESTS: &[Test] = tests![
     recovery::exits_and_logs_of_the_time_between_are_kept,
     recovery::a_killed_shim_takes_its_containers_with_it,
     recovery::what_no_one_owns_is_cleared,
+    recovery::containers_live_in_their_cgroups_where_there_are_some,
     recovery::starting_takes_little_time_and_memory,
 ];
 

@@ -67,7 +67,20 @@ impl Node {
 
     /// A node with busybox.
     pub async fn new() -> Self {
-        let node = Self::empty().await;
+        Self::empty().await.give_busybox().await
+    }
+
+    /// A node with busybox and other options.
+    pub async fn with(directory: tempfile::TempDir, mut options: Options) -> Self {
+        let network = Arc::new(FakeNetwork::default());
+        options.network = network.clone();
+        let runtime = Runtime::open(options).await.unwrap();
+        let events = Mutex::new(runtime.events());
+        Self { directory, network, runtime, events }.give_busybox().await
+    }
+
+    async fn give_busybox(self) -> Self {
+        let node = self;
         archive::docker(&node.images_dir().join("busybox.tar"), "busybox", &[archive::busybox_layer()], "");
         for report in node.runtime.import_images().await {
             report.result.unwrap();
@@ -175,6 +188,20 @@ impl Node {
         assert!(self.network.attached.lock().is_empty(), "networks left");
         assert_eq!(mounts_below(self.directory.path()), Vec::<String>::new());
         assert_eq!(processes_of(self.directory.path()), Vec::<i32>::new());
+    }
+}
+
+impl Drop for Node {
+    /// Also a test that fails leaves nothing behind.
+    fn drop(&mut self) {
+        for shim in processes_of(self.directory.path()) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL);
+        }
+        for mount in mounts_below(self.directory.path()) {
+            if let Some(place) = mount.split(' ').nth(4) {
+                let _ = nix::mount::umount2(place, nix::mount::MntFlags::MNT_DETACH);
+            }
+        }
     }
 }
 

@@ -145,3 +145,42 @@ pub async fn starting_takes_little_time_and_memory() {
     assert!(memory[memory.len() - 1] < 1536, "{memory:?} KiB");
     node.end().await;
 }
+
+/// The host's cgroup v2 hierarchy, with or without controllers, if this user may write to it.
+fn cgroup2() -> Option<std::path::PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    let place =
+        mounts.lines().find_map(|line| line.split(' ').nth(1).filter(|_| line.split(' ').nth(2) == Some("cgroup2")))?;
+    let path = std::path::Path::new(place).join(format!("k3s-test-{}", std::process::id()));
+    std::fs::create_dir(&path).ok()?;
+    Some(path)
+}
+
+pub async fn containers_live_in_their_cgroups_where_there_are_some() {
+    let Some(cgroup) = cgroup2() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = crate::node::options(directory.path(), Default::default());
+    options.cgroup = k3s_runtime::Cgroup::Delegated(cgroup.clone());
+    let node = Node::with(directory, options).await;
+    let mut pod = node.pod("web");
+    pod.cgroup_parent = "kubepods/besteffort/poduid-web".into();
+    let sandbox = node.runtime.run_pod_sandbox(pod).await.unwrap();
+    let id = node.run(&sandbox, shell("cat /proc/self/cgroup; sleep 1000")).await;
+    let path = cgroup.join("kubepods/besteffort/poduid-web").join(&id);
+    until("its processes", || std::fs::read_to_string(path.join("cgroup.procs")).unwrap().lines().count() > 0).await;
+    let path_of_log = node.status(&id).await.log_path;
+    until("its output", || !log(&path_of_log).is_empty()).await;
+    let lines = log(&path_of_log);
+    assert!(lines.contains(&"stdout F 0::/".to_owned()), "{lines:?}");
+    let status = node.runtime.status().await.unwrap();
+    let reason = status.limits_unavailable;
+    assert_eq!(
+        reason.is_none(),
+        ["cpu", "memory", "pids"].iter().all(|name| status.controllers.iter().any(|known| known == name))
+    );
+    node.end().await;
+    assert!(!path.parent().unwrap().exists());
+    for left in ["kubepods/besteffort", "kubepods", ""] {
+        std::fs::remove_dir(cgroup.join(left)).unwrap();
+    }
+}
