@@ -35,12 +35,11 @@ struct Sandbox {
 
 impl Sandbox {
     async fn connect(self, port: u16) -> Result<Box<dyn Duplex>, String> {
-        self.ctx.runtime.port_forward(&self.id, port).await.map_err(|error| {
-            format!(
-                "an error occurred forwarding {port} -> {port}: error forwarding port {port} to pod {}, uid : {error}",
-                self.uid
-            )
-        })
+        self.ctx
+            .runtime
+            .port_forward(&self.id, port)
+            .await
+            .map_err(|error| format!("error forwarding port {port} to pod {}, uid : {error}", self.uid))
     }
 }
 

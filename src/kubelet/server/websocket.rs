@@ -3,11 +3,14 @@
 //! <https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apimachinery/pkg/util/remotecommand/constants.go>
 
 use bytes::Bytes;
+use futures::stream::SplitSink;
 use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::duplex::{Ends, feed, pump, terminal_size};
 
@@ -28,6 +31,16 @@ fn message(channel: u8, data: &[u8]) -> Message {
     framed.push(channel);
     framed.extend_from_slice(data);
     Message::Binary(framed.into())
+}
+
+/// Closes the connection in good order: client-go takes a close without a code for a failure.
+async fn goodbye<S>(sink: &mut SplitSink<WebSocketStream<S>, Message>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    // The client may be gone already.
+    let _ = sink.send(Message::Close(Some(frame))).await;
 }
 
 /// Carries the streams of a command. `command` ends with what is to be said on the error channel. Ends with the command
@@ -66,8 +79,7 @@ where
                 return;
             }
         }
-        // The client may be gone already.
-        let _ = sink.close().await;
+        goodbye(&mut sink).await;
     };
     let running = async move {
         let send = |channel| {
@@ -113,8 +125,7 @@ where
                     return;
                 }
             }
-            // The client may be gone already.
-            let _ = sink.close().await;
+            goodbye(&mut sink).await;
         };
         tokio::select! {
             // An error is that of the near end: it was dropped.
@@ -173,8 +184,7 @@ where
                 return;
             }
         }
-        // The client may be gone already.
-        let _ = sink.close().await;
+        goodbye(&mut sink).await;
     };
     tokio::select! {
         (_, ()) = async { tokio::join!(futures::future::join_all(work), outgoing) } => {}
