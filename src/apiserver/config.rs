@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use k3s_kine::Datastore;
 
-use crate::authentication;
+use crate::{authentication, relay};
 
 /// Configuration of an [`crate::ApiServer`].
 #[derive(Clone)]
@@ -20,6 +20,8 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// What other machines reach this server at: the endpoint of the `kubernetes` service.
     pub advertise_address: IpAddr,
+    /// How kubelets are reached.
+    pub relay: relay::Config,
     /// How users prove who they are.
     pub authentication: authentication::Config,
     /// TCP port at `advertise_address`.
@@ -36,6 +38,7 @@ impl Config {
             advertise_address,
             advertise_port: 6443,
             authentication: authentication::Config::default(),
+            relay: relay::Config::default(),
         }
     }
 }
