@@ -224,9 +224,8 @@ pub fn encode(object: &Value) -> Vec<u8> {
     key(&mut out, "metadata", false);
     let mut first = true;
     let metadata = object.get("metadata").and_then(Value::as_object).into_iter().flatten();
-    let (leading, other): (Vec<_>, Vec<_>) = metadata
-        .filter(|(name, _)| *name != "resourceVersion")
-        .partition(|(name, _)| LEADING.contains(&name.as_str()));
+    let (leading, other): (Vec<_>, Vec<_>) =
+        metadata.filter(|(name, _)| *name != "resourceVersion").partition(|(name, _)| LEADING.contains(&name.as_str()));
     for (name, value) in leading.into_iter().chain(other) {
         key(&mut out, name, first);
         write(&mut out, value);
