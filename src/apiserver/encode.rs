@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use k3s_api::object;
 use k3s_api::resource::Resource;
 use k3s_api::status::Status;
+use k3s_api::table::{self, IncludeObject};
 use serde_json::{Value, json};
 
 use crate::call::Call;
@@ -34,6 +35,15 @@ pub(crate) struct ListMeta {
 }
 
 impl ListMeta {
+    /// As lists of that kind have it: those of custom resources always name the continue token.
+    fn of(&self, row: &Resource) -> Value {
+        let mut meta = self.to_value();
+        if k3s_api::decode::is_custom(row) {
+            meta["continue"] = self.continue_token.clone().into();
+        }
+        meta
+    }
+
     fn to_value(&self) -> Value {
         let mut meta = json!({"resourceVersion": self.resource_version});
         if !self.continue_token.is_empty() {
@@ -118,7 +128,7 @@ pub(crate) fn list(call: &Call, meta: &ListMeta, entries: Vec<Arc<Entry>>) -> Re
                 items.push(untyped(&call.row, Arc::unwrap_or_clone(value?)));
             }
             let list = json!({
-                "kind": call.row.list_kind, "apiVersion": call.row.api_version(), "metadata": meta.to_value(),
+                "kind": call.row.list_kind, "apiVersion": call.row.api_version(), "metadata": meta.of(&call.row),
                 "items": items,
             });
             document_of(accept, StatusCode::OK, &list)
@@ -157,7 +167,7 @@ fn joined(call: &Call, meta: &ListMeta, entries: Vec<Arc<Entry>>) -> Response<Bo
         r#"{{"kind":"{}","apiVersion":"{}","metadata":{},"items":["#,
         row.list_kind,
         row.api_version(),
-        meta.to_value()
+        meta.of(row)
     );
     let size = head.len() + 2 + entries.iter().map(|entry| entry.bytes().len() + 1).sum::<usize>();
     let mut items = entries.into_iter();
@@ -271,46 +281,17 @@ pub(crate) fn table(
     values: impl Iterator<Item = Result<Arc<Value>, crate::registry::Error>>,
     columns: bool,
 ) -> Result<Value, Status> {
-    let include = match call.query.get("includeObject").unwrap_or_default() {
-        "" | "Metadata" => IncludeObject::Metadata,
-        "None" => IncludeObject::None,
-        "Object" => IncludeObject::Object,
-        other => {
-            let why = format!("unrecognized includeObject value: {other:?}");
-            return Err(Status::bad_request(why));
-        }
-    };
+    let include = call.query.get("includeObject").unwrap_or_default();
+    let include = IncludeObject::parse(include)
+        .ok_or_else(|| Status::bad_request(format!("unrecognized includeObject value: {include:?}")))?;
     let now = Timestamp::now();
     let mut rows = Vec::new();
     for value in values {
-        let value = value?;
-        let mut row = json!({"cells": cells(&call.row, &value, now)});
-        match include {
-            IncludeObject::None => {}
-            IncludeObject::Metadata => row["object"] = partial(&value, version),
-            IncludeObject::Object => row["object"] = Arc::unwrap_or_clone(value),
-        }
-        rows.push(row);
+        rows.push(table::row(&call.row, &*value?, include, now));
     }
-    let definitions = if columns { columns_of(&call.row) } else { Vec::new() };
-    Ok(json!({
-        "kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": meta.to_value(),
-        "columnDefinitions": definitions, "rows": rows,
-    }))
-}
-
-enum IncludeObject {
-    None,
-    Metadata,
-    Object,
-}
-
-fn cells(row: &Resource, value: &Value, now: Timestamp) -> Vec<Value> {
-    let _ = (row, now);
-    vec![object::name(value).into()]
-}
-
-fn columns_of(row: &Resource) -> Vec<Value> {
-    let _ = row;
-    Vec::new()
+    let mut table = table::table(columns.then(|| table::columns(&call.row)), rows, meta.to_value());
+    if version != "v1" {
+        table["apiVersion"] = format!("meta.k8s.io/{version}").into();
+    }
+    Ok(table)
 }

@@ -15,6 +15,7 @@ mod body;
 pub mod bootstrap;
 mod call;
 mod config;
+mod custom_resources;
 mod discovery;
 mod dispatch;
 mod encode;
@@ -103,7 +104,9 @@ impl ApiServer {
             config,
             registry,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        tokio::spawn(custom_resources::run(Arc::downgrade(&inner)));
+        Ok(Self { inner })
     }
 
     /// The stored objects, for what runs inside the API server.

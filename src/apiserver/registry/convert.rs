@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use k3s_api::conversion;
 use k3s_api::resource::Resource;
 use serde_json::Value;
 
@@ -15,24 +16,23 @@ pub(crate) fn read(row: &Resource, entry: &Entry) -> Result<Arc<Value>, Error> {
         return Ok(stored);
     }
     let mut value = (*stored).clone();
-    if let Some(fields) = value.as_object_mut() {
-        fields.insert("apiVersion".to_owned(), row.api_version().into());
-    }
+    conversion::from_stored(row, &mut value);
     Ok(Arc::new(value))
 }
 
 /// The object of the row's version as it is stored.
-pub(crate) fn to_stored<'a>(row: &Resource, value: &'a Value) -> Result<Cow<'a, Value>, Error> {
+pub(crate) fn to_stored<'a>(row: &Resource, value: &'a Value) -> Cow<'a, Value> {
     if row.is_storage_version() {
-        return Ok(Cow::Borrowed(value));
+        return Cow::Borrowed(value);
     }
     let mut value = value.clone();
+    conversion::to_stored(row, &mut value);
+    let version = match &*row.storage_group {
+        "" => row.storage_version.to_string(),
+        group => format!("{group}/{}", row.storage_version),
+    };
     if let Some(fields) = value.as_object_mut() {
-        let version = match &*row.storage_group {
-            "" => row.storage_version.to_string(),
-            group => format!("{group}/{}", row.storage_version),
-        };
         fields.insert("apiVersion".to_owned(), version.into());
     }
-    Ok(Cow::Owned(value))
+    Cow::Owned(value)
 }

@@ -2,6 +2,7 @@
 
 mod cache;
 pub(crate) mod convert;
+mod custom;
 mod entry;
 mod error;
 mod feed;
@@ -14,10 +15,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use k3s_api::resource::{self, Resource};
 use k3s_kine::{Datastore, Error as DatastoreError, KeyValue, Range, Revision, Watch};
+use parking_lot::RwLock;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 pub use cache::{Cache, Change, Listing, Outdated};
+pub(crate) use custom::condition;
+pub use custom::{Custom, ScalePaths};
 pub use entry::Entry;
 pub use error::Error;
 use feed::Feed;
@@ -33,7 +37,7 @@ const LOAD_PAGE: i64 = 500;
 #[derive(Debug, Clone)]
 pub enum Row {
     Builtin(&'static Resource),
-    Custom(Arc<Resource>),
+    Custom(Arc<Custom>),
 }
 
 impl Deref for Row {
@@ -42,7 +46,7 @@ impl Deref for Row {
     fn deref(&self) -> &Resource {
         match self {
             Self::Builtin(row) => row,
-            Self::Custom(row) => row,
+            Self::Custom(row) => &row.resource,
         }
     }
 }
@@ -60,6 +64,7 @@ pub enum Outcome {
 pub struct Registry {
     datastore: Arc<dyn Datastore>,
     feed: Arc<Feed>,
+    custom: RwLock<Arc<[Row]>>,
     task: AbortHandle,
 }
 
@@ -77,7 +82,7 @@ impl Registry {
     pub async fn open(datastore: Arc<dyn Datastore>) -> Result<Self, Error> {
         let feed = Arc::new(Feed::new(datastore.current_revision().await?));
         let task = tokio::spawn(Arc::clone(&feed).run(Arc::clone(&datastore))).abort_handle();
-        Ok(Self { datastore, feed, task })
+        Ok(Self { datastore, feed, custom: RwLock::new(Arc::new([])), task })
     }
 
     /// The revision up to which every cache is complete.
@@ -111,12 +116,32 @@ impl Registry {
 
     /// The rows of all resources that are served, in the order of discovery.
     pub fn resources(&self) -> Vec<Row> {
-        resource::builtin().iter().map(Row::Builtin).collect()
+        resource::builtin().iter().map(Row::Builtin).chain(self.custom.read().iter().cloned()).collect()
     }
 
     /// The row of a resource.
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<Row> {
-        resource::find(group, version, plural).map(Row::Builtin)
+        if let Some(row) = resource::find(group, version, plural) {
+            return Some(Row::Builtin(row));
+        }
+        let rows = Arc::clone(&self.custom.read());
+        rows.iter().find(|row| row.plural == plural && row.group == group && row.version == version).cloned()
+    }
+
+    /// Serves the resources that these definitions define, and no other custom ones.
+    pub(crate) fn serve_custom(&self, definitions: &[Arc<Entry>]) -> Result<(), Error> {
+        let known = Arc::clone(&self.custom.read());
+        let mut rows = Vec::new();
+        for definition in definitions {
+            let value = definition.value()?;
+            for custom in custom::rows(&value, definition.revision()) {
+                // A row that is in use stays what it is as long as its definition does.
+                let same = known.iter().find(|row| matches!(row, Row::Custom(row) if row.is_same(&custom))).cloned();
+                rows.push(same.unwrap_or_else(|| Row::Custom(Arc::new(custom))));
+            }
+        }
+        *self.custom.write() = rows.into();
+        Ok(())
     }
 
     /// An object, as new as anything acknowledged before this call.

@@ -8,8 +8,8 @@ use k3s_api::status::{Cause, Status};
 use k3s_api::{object, schema, time};
 use serde_json::{Value, json};
 
-use super::update::{self, Stored};
 use super::input;
+use super::update::{self, Stored};
 use crate::Body;
 use crate::call::Call;
 use crate::encode;

@@ -90,7 +90,7 @@ pub(crate) async fn store(call: &Call, mut value: Value, options: &WriteOptions)
             }
             return Ok(Written::DryRun(new));
         }
-        let stored = object::encode(&*convert::to_stored(row, &new)?);
+        let stored = object::encode(&convert::to_stored(row, &new));
         match call.registry().create(row, &key, stored, lifetime(row)).await? {
             Outcome::Done(entry) => {
                 reserved.keep(entry.revision());

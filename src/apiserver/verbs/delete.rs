@@ -19,6 +19,7 @@ use super::{input, list};
 use crate::Body;
 use crate::admission::Operation;
 use crate::call::Call;
+use crate::custom_resources::FINALIZER;
 use crate::encode;
 use crate::options::{DeleteOptions, ListOptions, Propagation};
 use crate::registry::{Entry, Outcome, Row, convert};
@@ -139,7 +140,7 @@ pub(crate) async fn remove(
             }
             continue;
         }
-        let stored = object::encode(&*convert::to_stored(row, &new)?);
+        let stored = object::encode(&convert::to_stored(row, &new));
         if new == *old {
             return Ok((new, false));
         }
@@ -188,6 +189,12 @@ fn mark(row: &Resource, object: &mut Value, options: &DeleteOptions) -> bool {
     let now = Timestamp::now();
     set_propagation_finalizers(row, object, options);
     let is_namespace = row.group.is_empty() && row.plural == "namespaces";
+    if row.plural == "customresourcedefinitions" && !object::finalizers(object).any(|name| name == FINALIZER) {
+        let finalizers = object::metadata_mut(object).entry("finalizers").or_insert_with(|| json!([]));
+        if let Some(finalizers) = finalizers.as_array_mut() {
+            finalizers.push(FINALIZER.into());
+        }
+    }
     let grace = if row.strategy.graceful { grace_period(object, options) } else { 0 };
     let held = object::finalizers(object).next().is_some()
         || is_namespace
@@ -212,8 +219,8 @@ fn mark(row: &Resource, object: &mut Value, options: &DeleteOptions) -> bool {
         object::set_metadata_time(object, "deletionTimestamp", if grace == 0 { now } else { due });
         let generation = object::generation(object);
         let metadata = object::metadata_mut(object);
-        // Namespaces have no grace period: their own registry marks them.
-        if !is_namespace {
+        // Namespaces and definitions have no grace period: their own registry marks them.
+        if !is_namespace && row.plural != "customresourcedefinitions" {
             metadata.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
         }
         if generation > 0 && !already {

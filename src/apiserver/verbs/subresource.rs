@@ -21,7 +21,7 @@ use crate::Body;
 use crate::call::Call;
 use crate::encode;
 use crate::options::{WriteKind, WriteOptions};
-use crate::registry::{convert, key};
+use crate::registry::{Row, ScalePaths, convert, key};
 
 /// Takes over from `new` only what belongs to the subresource of that name. Returns what is wrong with it.
 pub(crate) fn prepare(name: &str, row: &Resource, new: &mut Value, old: &Value) -> Result<Vec<FieldError>, Status> {
@@ -30,7 +30,8 @@ pub(crate) fn prepare(name: &str, row: &Resource, new: &mut Value, old: &Value) 
     match name {
         "finalize" => carry(new, &wanted, &["spec", "finalizers"]),
         "approval" => carry(new, &wanted, &["status", "conditions"]),
-        "scale" => carry(new, &wanted, &["spec", "replicas"]),
+        // Only the replicas differ, wherever they are.
+        "scale" => *new = wanted,
         "ephemeralcontainers" => carry(new, &wanted, &["spec", "ephemeralContainers"]),
         "resize" => carry_resources(new, &wanted),
         // Binding: the scheduler's decision, which the verb has already checked.
@@ -57,6 +58,18 @@ pub(crate) fn prepare(name: &str, row: &Resource, new: &mut Value, old: &Value) 
         return Ok(errors);
     }
     Ok(generic::validate_update(row, new, old))
+}
+
+/// Sets what lies at a path.
+fn set(object: &mut Value, path: &[String], value: Value) {
+    match path {
+        [] => {}
+        [last] => drop(object.as_object_mut().map(|fields| fields.insert(last.clone(), value))),
+        [first, rest @ ..] => {
+            object::section_mut(object, first);
+            set(&mut object[first.as_str()], rest, value);
+        }
+    }
 }
 
 /// The field managers go with every write, and so does the version the client has seen.
@@ -93,20 +106,43 @@ fn carry_resources(new: &mut Value, wanted: &Value) {
     }
 }
 
+/// Where an object has its replicas.
+fn scale_paths(call: &Call) -> ScalePaths {
+    let of = |path: [&str; 2]| path.map(str::to_owned).to_vec();
+    let own = match &call.row {
+        Row::Custom(custom) => custom.scale.clone(),
+        Row::Builtin(_) => None,
+    };
+    own.unwrap_or_else(|| ScalePaths {
+        spec_replicas: of(["spec", "replicas"]),
+        status_replicas: of(["status", "replicas"]),
+        label_selector: None,
+    })
+}
+
+fn follow<'a>(object: &'a Value, path: &[String]) -> Option<&'a Value> {
+    path.iter().try_fold(object, |value, name| value.get(name))
+}
+
 /// The `Scale` view of an object.
-fn scale(object: &Value) -> Value {
+fn scale(call: &Call, object: &Value) -> Value {
+    let paths = scale_paths(call);
     let metadata = ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"];
     let metadata: serde_json::Map<String, Value> = metadata
         .into_iter()
         .filter_map(|field| Some((field.to_owned(), object::at(object, &["metadata", field])?.clone())))
         .collect();
-    let number = |path: &[&str]| object::at(object, path).and_then(Value::as_i64).unwrap_or_default();
+    let number = |path: &[String]| follow(object, path).and_then(Value::as_i64).unwrap_or_default();
     let mut spec = json!({});
-    if number(&["spec", "replicas"]) != 0 {
-        spec["replicas"] = number(&["spec", "replicas"]).into();
+    if number(&paths.spec_replicas) != 0 {
+        spec["replicas"] = number(&paths.spec_replicas).into();
     }
-    let mut status = json!({"replicas": number(&["status", "replicas"])});
+    let mut status = json!({"replicas": number(&paths.status_replicas)});
     let selector = match object::at(object, &["spec", "selector"]) {
+        _ if matches!(call.row, Row::Custom(_)) => {
+            let own = paths.label_selector.as_ref().and_then(|path| follow(object, path)?.as_str());
+            own.unwrap_or_default().to_owned()
+        }
         // Replication controllers have plain labels.
         Some(Value::Object(map)) if object::kind(object) == "ReplicationController" => {
             labels::Selector::from_map(map).to_string()
@@ -122,7 +158,7 @@ fn scale(object: &Value) -> Value {
 /// get of scale.
 pub(crate) async fn get_scale(call: &Call) -> Result<Response<Body>, Status> {
     let entry = update::current(call).await?.ok_or_else(|| call.not_found())?;
-    encode::document(call.accept, StatusCode::OK, &scale(&*convert::read(&call.row, &entry)?))
+    encode::document(call.accept, StatusCode::OK, &scale(call, &*convert::read(&call.row, &entry)?))
 }
 
 /// update and patch of scale.
@@ -146,11 +182,11 @@ pub(crate) async fn write_scale(call: &Call, body: &Bytes) -> Result<Response<Bo
                 input::check_place(call, &mut scale)?;
                 scale
             }
-            Some(PatchType::Json) => patch::json::apply(&scale(&old), body)?,
+            Some(PatchType::Json) => patch::json::apply(&scale(call, &old), body)?,
             Some(PatchType::Merge | PatchType::Apply) => {
-                patch::merge::apply(&scale(&old), &input::yaml_to_json(body)?)?
+                patch::merge::apply(&scale(call, &old), &input::yaml_to_json(body)?)?
             }
-            Some(PatchType::StrategicMerge) => patch::strategic::apply(&scale(&old), body, schema)?,
+            Some(PatchType::StrategicMerge) => patch::strategic::apply(&scale(call, &old), body, schema)?,
         };
         let decoded = decode::decode_value(wanted, schema, FieldValidation::Ignore);
         let wanted = decoded.map_err(|error| Status::bad_request(error.to_string()))?.value;
@@ -164,16 +200,20 @@ pub(crate) async fn write_scale(call: &Call, body: &Bytes) -> Result<Response<Bo
             return Err(Status::invalid("autoscaling", "Scale", &call.info.name, vec![cause]));
         }
         let mut new = (*old).clone();
-        object::section_mut(&mut new, "spec").insert("replicas".to_owned(), replicas.into());
+        set(&mut new, &scale_paths(call).spec_replicas, replicas.into());
         let version = object::resource_version(&wanted).to_owned();
         object::set_metadata(&mut new, "resourceVersion", &version);
         managed::track(call, &options, Some(&old), &mut new);
         match update::store(call, entry, &old, new, &options, &key).await? {
             Stored::Done(Written::Stored(entry)) => {
-                return encode::document(call.accept, StatusCode::OK, &scale(&*convert::read(&call.row, &entry)?));
+                return encode::document(
+                    call.accept,
+                    StatusCode::OK,
+                    &scale(call, &*convert::read(&call.row, &entry)?),
+                );
             }
             Stored::Done(Written::DryRun(value)) => {
-                return encode::document(call.accept, StatusCode::OK, &scale(&value));
+                return encode::document(call.accept, StatusCode::OK, &scale(call, &value));
             }
             Stored::Lost(now) => current = now,
         }

@@ -87,7 +87,7 @@ pub(crate) async fn store(
         return Ok(Stored::Done(Written::DryRun(new)));
     }
     apply::keep_times(old, &mut new);
-    let stored = object::encode(&*convert::to_stored(row, &new)?);
+    let stored = object::encode(&convert::to_stored(row, &new));
     // What changes nothing is not written: the version stays.
     if is_same(entry, &stored) {
         return Ok(Stored::Done(Written::Stored(Arc::clone(entry))));
