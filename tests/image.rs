@@ -134,7 +134,19 @@ pub fn busybox_image(reference: &str) -> Image {
     ] {
         image = image.link(&format!("bin/{applet}"), "busybox");
     }
+    // A static program can't use the C library's resolver; getent can, with the libraries it names.
+    for path in std::iter::once("/usr/bin/getent".to_owned()).chain(libraries("/usr/bin/getent")) {
+        let content = std::fs::read(&path).expect("a readable library");
+        image = image.file(path.trim_start_matches('/'), 0o755, &content);
+    }
     image.command(&["/bin/httpd", "-f", "-p", "8080", "-h", "/www"])
+}
+
+/// The files that the dynamic loader would map for a program, the loader included.
+fn libraries(program: &str) -> Vec<String> {
+    let output = std::process::Command::new("ldd").arg(program).output().expect("ldd");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

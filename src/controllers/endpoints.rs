@@ -74,8 +74,8 @@ async fn sync(client: Client, services: Informer<Service>, pods: Informer<Pod>, 
             api.create(&PostParams::default(), &endpoints).await
         }
     };
-    // The namespace is going.
-    if is_status(&result, 403) || is_status(&result, 404) {
+    // The namespace is going, or the cache is behind and its next change brings the key back.
+    if [403, 404, 409].iter().any(|code| is_status(&result, *code)) {
         return Ok(());
     }
     result?;

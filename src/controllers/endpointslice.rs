@@ -150,8 +150,8 @@ async fn sync(
             }
             None => api.create(&PostParams::default(), &slice).await,
         };
-        // The namespace is going.
-        if is_status(&result, 403) || is_status(&result, 404) {
+        // The namespace is going, or the cache is behind and its next change brings the key back.
+        if [403, 404, 409].iter().any(|code| is_status(&result, *code)) {
             return Ok(());
         }
         result?;

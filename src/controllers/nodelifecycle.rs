@@ -62,7 +62,7 @@ pub async fn run(context: Arc<Context>, cancel: CancellationToken) {
             for node in nodes.list() {
                 let silence = heartbeats
                     .silence(&node.name_any(), leases.get(Some("kube-node-lease"), &node.name_any()).as_deref());
-                if let Err(error) = monitor(informers.client(), &node, silence, &pods).await {
+                if let Err(error) = monitor(&context.client, &node, silence, &pods).await {
                     tracing::warn!(node = node.name_any(), %error, "cannot update a node; it is tried again");
                 }
             }

@@ -123,19 +123,14 @@ pub fn check_network(cluster: &Cluster, node_port: u16) {
     let cluster_ip = service["spec"]["clusterIP"].as_str().expect("a cluster address").to_owned();
     for host in ["web", "web.default.svc.cluster.local", &cluster_ip] {
         eventually(&format!("the service answers a pod as {host}"), LIMIT, || {
-            let page = cluster.try_kubectl(&[
-                "exec",
-                pod,
-                "--",
-                "wget",
-                "-q",
-                "-O",
-                "-",
-                "-T",
-                "3",
-                &format!("http://{host}/index.html"),
-            ])?;
-            if page == "hello from a config map\n" { Ok(()) } else { Err(page) }
+            let entry = cluster.try_kubectl(&["exec", pod, "--", "getent", "ahostsv4", host])?;
+            let address = entry.split_whitespace().next().unwrap_or_default();
+            if address != cluster_ip {
+                return Err(format!("{host} is {entry:?}"));
+            }
+            let get = format!("printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {address} 80");
+            let page = cluster.try_kubectl(&["exec", pod, "--", "sh", "-c", &get])?;
+            if page.ends_with("hello from a config map\n") { Ok(()) } else { Err(page) }
         });
     }
     let host = SocketAddr::from(([127, 0, 0, 1], node_port));
