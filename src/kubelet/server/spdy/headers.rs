@@ -2,7 +2,7 @@
 
 use std::io;
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
 /// Names and values.
 pub(super) type Headers = Vec<(String, String)>;
@@ -137,19 +137,20 @@ impl Reader {
             }
             self.begun = true;
         }
-        let mut plain = Vec::with_capacity(4096);
-        loop {
+        // Room for the longest block at once: flate2 does not go on where it stopped for want of room alone.
+        let mut plain = Vec::with_capacity(LONGEST + 1);
+        while !block.is_empty() {
             let before = self.inflate.total_in();
-            let status = self.inflate.decompress_vec(block, &mut plain, FlushDecompress::Sync);
-            let status = status.map_err(|_| invalid("header block is damaged"))?;
-            block = &block[(self.inflate.total_in() - before) as usize..];
-            if plain.len() < plain.capacity() || status == Status::StreamEnd {
-                break;
-            }
-            if plain.len() >= LONGEST {
+            let inflated = self.inflate.decompress_vec(block, &mut plain, FlushDecompress::Sync);
+            inflated.map_err(|_| invalid("header block is damaged"))?;
+            if plain.len() > LONGEST {
                 return Err(invalid("header block is too long"));
             }
-            plain.reserve(4096);
+            let read = (self.inflate.total_in() - before) as usize;
+            if read == 0 {
+                return Err(invalid("header block is damaged"));
+            }
+            block = &block[read..];
         }
         parse(&plain)
     }
@@ -233,10 +234,17 @@ mod tests {
     fn what_is_written_is_read() {
         let (mut writer, mut reader) = (Writer::new(), Reader::new().unwrap());
         for count in 0..20 {
-            let headers: Headers = (0..count).map(|n| (format!("name-{n}"), "value".repeat(n * 100))).collect();
+            let headers: Headers = (0..count).map(|n| (format!("name-{n}"), "value".repeat(n * 20))).collect();
             let block = writer.write(&headers).unwrap();
             assert_eq!(reader.read(&block).unwrap(), headers);
         }
+    }
+
+    #[test]
+    fn a_block_that_grows_without_end_is_refused() {
+        let block = Writer::new().write(&vec![("name".to_owned(), "x".repeat(1 << 20))]).unwrap();
+        assert!(block.len() < 16 * 1024);
+        assert!(Reader::new().unwrap().read(&block).is_err());
     }
 
     #[test]
