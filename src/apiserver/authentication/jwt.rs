@@ -74,7 +74,7 @@ pub struct SigningKey {
 #[derive(Debug)]
 enum Pair {
     Rsa(Box<RsaKeyPair>),
-    P256(EcdsaKeyPair),
+    P256(Box<EcdsaKeyPair>),
 }
 
 impl SigningKey {
@@ -97,9 +97,9 @@ impl SigningKey {
         let p256 = |pkcs8: &[u8]| EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &random);
         let pair = match kind {
             SectionKind::RsaPrivateKey => Pair::Rsa(Box::new(RsaKeyPair::from_der(der).map_err(unsupported)?)),
-            SectionKind::EcPrivateKey => Pair::P256(p256(&pkcs8_of_sec1(der)).map_err(unsupported)?),
+            SectionKind::EcPrivateKey => Pair::P256(Box::new(p256(&pkcs8_of_sec1(der)).map_err(unsupported)?)),
             SectionKind::PrivateKey => match p256(der) {
-                Ok(pair) => Pair::P256(pair),
+                Ok(pair) => Pair::P256(Box::new(pair)),
                 Err(_) => Pair::Rsa(Box::new(RsaKeyPair::from_pkcs8(der).map_err(unsupported)?)),
             },
             _ => return Ok(None),

@@ -117,7 +117,9 @@ pub(super) async fn service(registry: &Registry, namespace: &str, name: &str) ->
     let ports: Vec<&Value> = service["spec"]["ports"].as_array().into_iter().flatten().collect();
     let wanted = ports.iter().find(|candidate| {
         let named = candidate["name"].as_str().unwrap_or_default() == port;
-        (port.is_empty() && ports.len() == 1) || named || candidate["port"].to_string() == port
+        (port.is_empty() && ports.len() == 1)
+            || named
+            || candidate["port"].as_u64().is_some_and(|number| port.parse() == Ok(number))
     });
     let wanted = wanted.ok_or_else(|| {
         Status::service_unavailable(format!("no service port \"{port}\" found for service \"{name}\""))
