@@ -7,6 +7,7 @@
 pub mod core;
 pub mod generic;
 pub mod policy;
+pub mod service;
 pub mod workload;
 
 use serde_json::Value;
@@ -44,6 +45,8 @@ pub struct Strategy {
     pub name: Name,
     /// Whether `metadata.generation` counts the changes of what the user wants.
     pub generation: bool,
+    /// Whether an update that changes nothing but metadata counts as well.
+    pub counts_metadata: fn(new: &Value, old: &Value) -> bool,
     /// Whether deletion gives the object time (`metadata.deletionGracePeriodSeconds`): pods.
     pub graceful: bool,
     /// Whether a PUT of a name that isn't there creates it.
@@ -81,6 +84,7 @@ pub const GENERIC: Strategy = Strategy {
     from_stored: |_| {},
     name: Name::Subdomain,
     generation: false,
+    counts_metadata: |_, _| false,
     graceful: false,
     allow_create_on_update: false,
     allow_unconditional_update: true,

@@ -95,7 +95,9 @@ where
         Err(status) => return response::status(&status),
     };
     let (parts, body) = request.into_parts();
-    let warnings = Mutex::new(deprecation(&row).map(str::to_owned).into_iter().collect());
+    let warnings = Mutex::new(
+        Some(row.strategy.deprecated).filter(|text| !text.is_empty()).map(str::to_owned).into_iter().collect(),
+    );
     let call = Call { server, info, query, headers: parts.headers, user, row, accept, warnings };
     if call.info.verb == "watch" {
         let answer = match ListOptions::parse(&call.query, true) {
@@ -153,15 +155,6 @@ fn route(server: &ApiServer, info: &RequestInfo, method: &Method) -> Result<Row,
         return Err(Status::method_not_allowed());
     }
     Ok(row)
-}
-
-/// What is told to everyone who uses a resource that will go away.
-fn deprecation(row: &Row) -> Option<&'static str> {
-    match (&*row.group, &*row.plural) {
-        ("", "endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
-        ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
-        _ => None,
-    }
 }
 
 /// Collections may have a name by a field selector.

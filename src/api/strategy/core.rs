@@ -39,36 +39,10 @@ pub const SERVICE: Strategy = Strategy {
     validate_status: validation::service::status,
     default: service::service,
     name: Name::Label,
-    prepare_update: service_update,
+    prepare_create: super::service::create,
+    prepare_update: super::service::update,
     ..GENERIC
 };
-
-/// What the server allocated stays when an update leaves it out.
-fn service_update(new: &mut Value, old: &Value) {
-    let (Some(new), Some(old)) = (new.get_mut("spec"), old.get("spec")) else { return };
-    if new.get("type") == Some(&json!("ExternalName")) || old.get("type") == Some(&json!("ExternalName")) {
-        return;
-    }
-    for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"] {
-        let absent = new.get(field).is_none_or(Value::is_null);
-        if let Some(kept) = old.get(field).filter(|_| absent) {
-            new[field] = kept.clone();
-        }
-    }
-    if !matches!(new.get("type").and_then(Value::as_str), Some("NodePort" | "LoadBalancer")) {
-        return;
-    }
-    let ports = old.get("ports").and_then(Value::as_array).cloned().unwrap_or_default();
-    for port in new.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-        let same =
-            |other: &&Value| ["port", "protocol", "name"].iter().all(|field| other.get(field) == port.get(field));
-        if port.get("nodePort").is_none()
-            && let Some(number) = ports.iter().find(same).and_then(|other| other.get("nodePort"))
-        {
-            port["nodePort"] = number.clone();
-        }
-    }
-}
 
 pub const ENDPOINTS: Strategy = Strategy {
     deprecated: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",

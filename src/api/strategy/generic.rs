@@ -46,7 +46,8 @@ pub fn prepare_update(resource: &Resource, new: &mut Value, old: &Value) {
     }
     prepare_update(new, old);
     if generation {
-        let count = object::generation(old) + i64::from(wants_differ(new, old));
+        let changed = wants_differ(new, old) || (resource.strategy.counts_metadata)(new, old);
+        let count = object::generation(old) + i64::from(changed);
         if count > 0 {
             object::metadata_mut(new).insert("generation".into(), count.into());
         }

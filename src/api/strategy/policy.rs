@@ -8,6 +8,7 @@ use crate::defaults::{
     admissionregistration, apiextensions, autoscaling, core, field, flowcontrol, networking, rbac, resource, service,
     storage,
 };
+use crate::object;
 use crate::validation::{apiextensions as extension_rules, autoscaling as autoscaling_rules, policy as rules};
 
 /// Nothing special, but a generation that counts changes.
@@ -31,6 +32,9 @@ pub const ENDPOINT_SLICE: Strategy = Strategy {
     validate: rules::endpoint_slice,
     validate_update: rules::endpoint_slice_update,
     default: service::endpoint_slice,
+    counts_metadata: |new, old| {
+        object::labels(new) != object::labels(old) || object::annotations(new) != object::annotations(old)
+    },
     ..COUNTED
 };
 pub const IP_ADDRESS: Strategy = Strategy { name: Name::PathSegment, ..GENERIC };
@@ -72,7 +76,12 @@ pub const ADMISSION_POLICY: Strategy = Strategy { default: admissionregistration
 pub const ADMISSION_POLICY_BINDING: Strategy = Strategy { default: admissionregistration::binding, ..COUNTED };
 
 /// Named after version and group, of which the core group's is empty: `v1.`.
-pub const API_SERVICE: Strategy = Strategy { default: apiextensions::api_service, name: Name::PathSegment, ..GENERIC };
+pub const API_SERVICE: Strategy = Strategy {
+    default: apiextensions::api_service,
+    prepare_create: api_service_create,
+    name: Name::PathSegment,
+    ..GENERIC
+};
 pub const CUSTOM_RESOURCE_DEFINITION: Strategy = Strategy {
     validate: extension_rules::custom_resource_definition,
     validate_update: extension_rules::custom_resource_definition_update,
@@ -81,6 +90,15 @@ pub const CUSTOM_RESOURCE_DEFINITION: Strategy = Strategy {
     prepare_update: definition_update,
     ..COUNTED
 };
+
+/// What no other server serves is served here, and so it is available at once.
+fn api_service_create(service: &mut Value) {
+    if service["spec"]["service"].is_null() {
+        let now = crate::time::format_seconds(jiff::Timestamp::now());
+        service["status"] = json!({"conditions": [{"type": "Available", "status": "True", "reason": "Local",
+            "message": "Local APIServices are always available", "lastTransitionTime": now}]});
+    }
+}
 
 /// The version that objects are stored in is remembered for as long as any may be.
 fn definition_create(definition: &mut Value) {

@@ -12,6 +12,7 @@ pub const DEPLOYMENT: Strategy = Strategy {
     validate_update: validation::workload::selector_is_immutable,
     default: workload::deployment,
     generation: true,
+    counts_metadata: |new, old| object::annotations(new) != object::annotations(old),
     ..GENERIC
 };
 
@@ -40,7 +41,7 @@ pub const CONTROLLER_REVISION: Strategy = Strategy {
 pub const DAEMON_SET: Strategy = Strategy {
     validate: validation::workload::daemon_set,
     validate_update: validation::workload::selector_is_immutable,
-    default: workload::daemon_set,
+    default: daemon_set_default,
     prepare_create: |set| template_generation(set, 1),
     prepare_update: daemon_set_update,
     generation: true,
@@ -53,6 +54,14 @@ const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 fn template_generation(set: &mut Value, generation: i64) {
     let annotations = defaults::object(defaults::object(set, "metadata"), "annotations");
     annotations[TEMPLATE_GENERATION] = generation.to_string().into();
+}
+
+/// The annotation is a field in older versions, so it is always there.
+fn daemon_set_default(set: &mut Value) {
+    workload::daemon_set(set);
+    if object::annotation(set, TEMPLATE_GENERATION).is_none() {
+        template_generation(set, 0);
+    }
 }
 
 fn daemon_set_update(new: &mut Value, old: &Value) {

@@ -75,6 +75,7 @@ pub(crate) async fn store(call: &Call, mut value: Value, options: &WriteOptions)
             let causes = errors.into_iter().map(Into::into).collect();
             return Err(Status::invalid(&row.group, &row.kind, object::name(&new), causes));
         }
+        (row.strategy.warnings)(&new).into_iter().for_each(|warning| call.warn(warning));
         if !object::resource_version(&new).is_empty() {
             return Err(Status::plain("resourceVersion should not be set on objects to be created"));
         }

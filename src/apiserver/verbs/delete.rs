@@ -223,7 +223,7 @@ fn mark(row: &Resource, object: &mut Value, options: &DeleteOptions) -> bool {
         if !is_namespace && row.plural != "customresourcedefinitions" {
             metadata.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
         }
-        if generation > 0 && !already {
+        if generation > 0 && !already && row.plural != "customresourcedefinitions" {
             metadata.insert("generation".to_owned(), (generation + 1).into());
         }
     }

@@ -77,6 +77,9 @@ pub(crate) async fn store(
         let causes = errors.into_iter().map(Into::into).collect();
         return Err(Status::invalid(&row.group, &row.kind, &call.info.name, causes));
     }
+    if call.info.subresource.is_empty() {
+        (row.strategy.warnings)(&new).into_iter().for_each(|warning| call.warn(warning));
+    }
     let reserved = call.server.service_addresses().reserve(call, &mut new, Some(old), options.dry_run).await?;
     chain.validate(&attributes, &new, Some(old)).await?;
     if goes_away(&new) {
