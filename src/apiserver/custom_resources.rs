@@ -10,6 +10,7 @@ use k3s_api::apply::{Writer, reset_fields};
 use k3s_api::authentication::UserInfo;
 use k3s_api::object::{self, at, section_mut, text};
 use k3s_api::time;
+use k3s_kine::Revision;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -57,20 +58,30 @@ pub(crate) async fn run(server: Weak<Inner>) {
 async fn reconcile(server: &ApiServer) -> Result<bool, registry::Error> {
     let row = known::custom_resource_definitions();
     let entries = server.registry().list(row, "").await?.entries;
-    server.registry().serve_custom(&entries)?;
-    let mut again = false;
+    let mut definitions = Vec::with_capacity(entries.len());
     for entry in &entries {
-        let definition = entry.value()?;
-        if object::is_deleting(&definition) {
+        definitions.push((entry.revision(), (*entry.value()?).clone()));
+    }
+    for index in 0..definitions.len() {
+        if !object::is_deleting(&definitions[index].1) {
+            let accepted = accept_names(&definitions, index);
+            definitions[index].1 = accepted;
+        }
+    }
+    // First served, then said to be: who reads `Established` may use the resource at once.
+    server.registry().serve_custom(&definitions);
+    let mut again = false;
+    for (entry, (_, new)) in entries.iter().zip(definitions) {
+        if object::is_deleting(&new) {
             again |= !clean_up(server, entry).await?;
         } else {
-            accept_names(server.registry(), entry, &entries).await?;
+            write_status(server.registry(), entry, &*entry.value()?, new).await?;
         }
     }
     Ok(again)
 }
 
-fn set_condition(definition: &mut Value, kind: &str, status: &str, reason: &str, message: &str) {
+pub(crate) fn set_condition(definition: &mut Value, kind: &str, status: &str, reason: &str, message: &str) {
     let conditions = section_mut(definition, "status").entry("conditions").or_insert(Value::Null);
     if !conditions.is_array() {
         *conditions = json!([]);
@@ -92,7 +103,7 @@ fn set_condition(definition: &mut Value, kind: &str, status: &str, reason: &str,
 }
 
 /// The first name of a definition that another one of its group has, with the reason that Kubernetes gives for it.
-fn conflict(definition: &Value, others: &[Value]) -> Option<(&'static str, String)> {
+fn conflict(definition: &Value, others: &[&Value]) -> Option<(&'static str, String)> {
     let wanted = |field: &str| text(definition, &["spec", "names", field]).unwrap_or_default();
     let taken = |field: &str, name: &str| {
         !name.is_empty()
@@ -124,25 +135,16 @@ fn conflict(definition: &Value, others: &[Value]) -> Option<(&'static str, Strin
         .map(|(_, name, reason)| (reason, format!("{name:?} is already in use")))
 }
 
-/// Accepts the names of a definition if nobody else has them; then its resources are served.
-async fn accept_names(
-    registry: &Registry,
-    entry: &Entry,
-    all: &[std::sync::Arc<Entry>],
-) -> Result<(), registry::Error> {
-    let old = entry.value()?;
-    let group = text(&old, &["spec", "group"]);
-    let mut others = Vec::new();
-    for other in all.iter().filter(|other| other.key() != entry.key()) {
-        let other = other.value()?;
-        if text(&other, &["spec", "group"]) == group {
-            others.push((*other).clone());
-        }
-    }
-    let mut new = (*old).clone();
-    match conflict(&old, &others) {
+/// One of the definitions as it is when it has its names, if nobody else has them; then its resources are served.
+fn accept_names(definitions: &[(Revision, Value)], index: usize) -> Value {
+    let old = &definitions[index].1;
+    let group = text(old, &["spec", "group"]);
+    let others = definitions.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, (_, other))| other);
+    let others: Vec<&Value> = others.filter(|other| text(other, &["spec", "group"]) == group).collect();
+    let mut new = old.clone();
+    match conflict(old, &others) {
         None => {
-            let names = at(&old, &["spec", "names"]).cloned().unwrap_or_default();
+            let names = at(old, &["spec", "names"]).cloned().unwrap_or_default();
             section_mut(&mut new, "status").insert("acceptedNames".to_owned(), names);
             set_condition(&mut new, "NamesAccepted", "True", "NoConflicts", "no conflicts found");
             let message = "the initial names have been accepted";
@@ -150,12 +152,12 @@ async fn accept_names(
         }
         Some((reason, message)) => {
             set_condition(&mut new, "NamesAccepted", "False", reason, &message);
-            if condition(&old, "Established").is_none() {
+            if condition(old, "Established").is_none() {
                 set_condition(&mut new, "Established", "False", "NotAccepted", "not all names are accepted");
             }
         }
     }
-    write_status(registry, entry, &old, new).await
+    new
 }
 
 async fn write_status(registry: &Registry, entry: &Entry, old: &Value, mut new: Value) -> Result<(), registry::Error> {

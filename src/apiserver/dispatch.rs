@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderName, WARNING};
+use http::header::WARNING;
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use k3s_api::authentication::UserInfo;
@@ -207,7 +207,7 @@ fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
             break;
         }
         if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
-            response.headers_mut().append(HeaderName::from(WARNING), value);
+            response.headers_mut().append(WARNING, value);
         }
     }
 }

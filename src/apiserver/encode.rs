@@ -120,7 +120,7 @@ pub(crate) fn list(call: &Call, meta: &ListMeta, entries: Vec<Arc<Entry>>) -> Re
     let values = || entries.iter().map(|entry| convert::read(&call.row, entry));
     match accept.shape {
         Shape::Object if accept.format == Format::Json && call.row.is_storage_version() => {
-            return Ok(joined(call, meta, entries));
+            Ok(joined(call, meta, entries))
         }
         Shape::Object => {
             let mut items = Vec::with_capacity(entries.len());

@@ -43,9 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let cancel = CancellationToken::new();
     let service = Authenticated::new(server.clone());
     let serving = tokio::spawn(serve::serve(vec![listener], tls, service, serve::Limits::default(), cancel.clone()));
-    if let Err(error) = bootstrap::run(&server).await {
-        eprintln!("{error}");
-    }
+    bootstrap::run(&server).await?;
     server.health().set_bootstrapped();
     println!("{}", address.port());
     tokio::signal::ctrl_c().await?;

@@ -72,7 +72,7 @@ pub(super) fn rows(definition: &Value, revision: Revision) -> Vec<Custom> {
     served.map(row).collect()
 }
 
-fn row(definition: &Value, version: &Value, stored: &Cow<'static, str>) -> Custom {
+fn row(definition: &Value, version: &Value, stored: &str) -> Custom {
     let name = |field: &str| at(definition, &["status", "acceptedNames", field]);
     let (group, plural) = (owned(at(definition, &["spec", "group"])), owned(name("plural")));
     let resource = Resource {
@@ -90,7 +90,7 @@ fn row(definition: &Value, version: &Value, stored: &Cow<'static, str>) -> Custo
         selectable_fields: Cow::Owned(selectable_fields(version)),
         strategy: &CUSTOM,
         storage_group: group.clone(),
-        storage_version: stored.clone(),
+        storage_version: stored.to_owned().into(),
         storage_prefix: format!("{group}/{plural}").into(),
         group,
         plural,

@@ -129,19 +129,17 @@ impl Registry {
     }
 
     /// Serves the resources that these definitions define, and no other custom ones.
-    pub(crate) fn serve_custom(&self, definitions: &[Arc<Entry>]) -> Result<(), Error> {
+    pub(crate) fn serve_custom(&self, definitions: &[(Revision, serde_json::Value)]) {
         let known = Arc::clone(&self.custom.read());
         let mut rows = Vec::new();
-        for definition in definitions {
-            let value = definition.value()?;
-            for custom in custom::rows(&value, definition.revision()) {
+        for (revision, definition) in definitions {
+            for custom in custom::rows(definition, *revision) {
                 // A row that is in use stays what it is as long as its definition does.
                 let same = known.iter().find(|row| matches!(row, Row::Custom(row) if row.is_same(&custom))).cloned();
                 rows.push(same.unwrap_or_else(|| Row::Custom(Arc::new(custom))));
             }
         }
         *self.custom.write() = rows.into();
-        Ok(())
     }
 
     /// An object, as new as anything acknowledged before this call.

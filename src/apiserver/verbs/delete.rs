@@ -19,7 +19,7 @@ use super::{input, list};
 use crate::Body;
 use crate::admission::Operation;
 use crate::call::Call;
-use crate::custom_resources::FINALIZER;
+use crate::custom_resources::{FINALIZER, set_condition};
 use crate::encode;
 use crate::options::{DeleteOptions, ListOptions, Propagation};
 use crate::registry::{Entry, Outcome, Row, convert};
@@ -194,6 +194,8 @@ fn mark(row: &Resource, object: &mut Value, options: &DeleteOptions) -> bool {
         if let Some(finalizers) = finalizers.as_array_mut() {
             finalizers.push(FINALIZER.into());
         }
+        let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+        set_condition(object, "Terminating", "True", "InstanceDeletionPending", message);
     }
     let grace = if row.strategy.graceful { grace_period(object, options) } else { 0 };
     let held = object::finalizers(object).next().is_some()

@@ -130,15 +130,12 @@ async fn at_revision(
     }
 }
 
-/// 410, with a token that goes on with what is there now, as Kubernetes offers it.
+/// 410: the revision of the list has been compacted.
 fn expired(error: Error, start: &str) -> Status {
     match error {
         Error::Datastore(DatastoreError::Compacted { .. }) if !start.is_empty() => Status::expired(
-            "The provided continue parameter is too old to display a consistent list result. You can start a new list \
-             without the continue parameter, or use the continue token in this response to retrieve the remainder of \
-             the results. Continuing with the provided token results in an inconsistent list - objects that were \
-             created, modified, or deleted between the time the first chunk was returned and now may show up in the \
-             list.",
+            "The provided continue parameter is too old to display a consistent list result. You must start a new list \
+             without the continue parameter.",
         ),
         Error::Datastore(DatastoreError::Compacted { .. }) => {
             Status::expired("The resourceVersion for the provided list is too old.")

@@ -91,6 +91,9 @@ fn key_field<'a>(entry: &'a Entry, field: &str) -> Cow<'a, str> {
     })
 }
 
+/// Labels with their values.
+type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
 /// The part of an object that a label selector reads.
 #[derive(Deserialize)]
 struct Labelled<'a> {
@@ -101,16 +104,16 @@ struct Labelled<'a> {
 #[derive(Deserialize)]
 struct LabelledMetadata<'a> {
     #[serde(borrow, default, deserialize_with = "pairs")]
-    labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    labels: Pairs<'a>,
 }
 
 /// A map's pairs, borrowed from the JSON where it has no escapes.
-fn pairs<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<(Cow<'de, str>, Cow<'de, str>)>, D::Error> {
+fn pairs<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Pairs<'de>, D::Error> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     struct Visitor;
     impl<'de> serde::de::Visitor<'de> for Visitor {
-        type Value = Vec<(Cow<'de, str>, Cow<'de, str>)>;
+        type Value = Pairs<'de>;
 
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str("a map of labels")

@@ -180,12 +180,12 @@ impl Watcher {
         }
         match &mut self.source {
             Source::Ended => Ok(()),
-            Source::History(_) => self.from_history(out).await,
-            Source::Cache => self.from_cache(out).await,
+            Source::History(_) => self.follow_history(out).await,
+            Source::Cache => self.follow_cache(out).await,
         }
     }
 
-    async fn from_cache(&mut self, out: &mut BytesMut) -> Result<(), Status> {
+    async fn follow_cache(&mut self, out: &mut BytesMut) -> Result<(), Status> {
         self.changed.borrow_and_update();
         // Read before the window: everything up to it is in the window then.
         let seen = self.call.registry().revision();
@@ -209,7 +209,7 @@ impl Watcher {
         Ok(())
     }
 
-    async fn from_history(&mut self, out: &mut BytesMut) -> Result<(), Status> {
+    async fn follow_history(&mut self, out: &mut BytesMut) -> Result<(), Status> {
         let Source::History(history) = &mut self.source else { return Ok(()) };
         let batch = tokio::select! {
             batch = history.recv() => batch,
