@@ -5,7 +5,7 @@
 //!
 //! - a bridge `cni0` with a veth pair per pod ([`PodNetwork`](k3s_cri::PodNetwork): CNI's ADD, DEL and GC), with an
 //!   address leased from the node's pod CIDR, one file per lease in `agent/cni` of the data directory;
-//! - one nftables table `ip k3s` with services, host ports and masquerading ([`nft`] speaks to the kernel).
+//! - one nftables table `ip k3s` with services, host ports and masquerading (`nft` speaks to the kernel).
 //!
 //! Everything may be killed at any point and started again: what is wanted is compared with what is there.
 
@@ -15,7 +15,9 @@ mod config;
 mod error;
 mod link;
 mod network;
+mod nft;
 mod pod;
+mod service;
 mod sysctl;
 
 pub use config::{HostPorts, NetworkConfig};

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use futures::TryStreamExt;
@@ -263,9 +263,7 @@ impl Links {
 
 /// Opens the file of a network namespace.
 pub(crate) fn namespace(path: &Path) -> Result<File, Error> {
-    let file = File::open(path).map_err(|source| Error::Namespace { path: path.to_owned(), source })?;
-    debug_assert!(file.as_fd().as_raw_fd() >= 0);
-    Ok(file)
+    File::open(path).map_err(|source| Error::Namespace { path: path.to_owned(), source })
 }
 
 /// A locally administered hardware address made of the IP address, as bridge CNI plugins make it.

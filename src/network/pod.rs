@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use k3s_cri::{Attachment, PodNetwork, PodRef, PortMapping};
 
+use crate::service::host_port;
 use crate::{Error, Network};
 use lease::Lease;
 
@@ -17,8 +18,15 @@ impl PodNetwork for Network {
         let bridge = self.bridge()?;
         let _turn = self.turn.lock().await;
         let lease = Lease { pod: pod.clone(), ports: ports.to_vec() };
-        let address = self.leases.lock().acquire(bridge.subnet, lease)?;
+        let address = {
+            let mut leases = self.leases.lock();
+            host_port::check(&leases, &pod.sandbox_id, ports)?;
+            leases.acquire(bridge.subnet, lease)?
+        };
         bridge.attach(&self.links, &pod.sandbox_id, netns, address).await?;
+        if has_host_ports(ports) {
+            self.synced().await?;
+        }
         tracing::debug!(pod = pod.name, namespace = pod.namespace, %address, "attached");
         Ok(Attachment { ips: vec![address] })
     }
@@ -56,7 +64,14 @@ impl Network {
     /// Takes the interface first and the lease last: whatever is interrupted is found again by its lease.
     async fn release(&self, sandbox_id: &str) -> Result<(), Error> {
         attach::detach(&self.links, sandbox_id).await?;
-        self.leases.lock().release(sandbox_id)?;
+        let released = self.leases.lock().release(sandbox_id)?;
+        if released.is_some_and(|lease| has_host_ports(&lease.ports)) {
+            self.sync_soon();
+        }
         Ok(())
     }
+}
+
+fn has_host_ports(ports: &[PortMapping]) -> bool {
+    ports.iter().any(|port| port.host_port != 0)
 }

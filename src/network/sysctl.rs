@@ -13,13 +13,15 @@ pub(crate) fn prepare(bridge: &str) {
     set(&format!("ipv4/conf/{bridge}/rp_filter"), "2");
     // Lets 127.0.0.1:nodePort leave to a pod after its source has been masqueraded.
     set(&format!("ipv4/conf/{bridge}/route_localnet"), "1");
-    // A pod is not to be told that another is on its own link: what it talks to is a cluster IP.
+    // Cluster IPs are routed to the interface pods are on, so the kernel would tell pods of a shorter way, and for each
+    // redirect hold back the "port unreachable" by which a service without endpoints refuses. An interface sends
+    // redirects if its own setting or that of all says so; other interfaces keep theirs.
+    set("ipv4/conf/all/send_redirects", "0");
     set(&format!("ipv4/conf/{bridge}/send_redirects"), "0");
 }
 
 /// Whether frames between ports of a bridge pass the IP hooks, so that the answer of a pod to its neighbour on the same
 /// bridge gets the cluster IP back as its source. Turns it on if it can.
-#[expect(dead_code, reason = "the services that need it come next")]
 pub(crate) fn bridged_traffic_is_seen() -> bool {
     set("bridge/bridge-nf-call-iptables", "1")
 }

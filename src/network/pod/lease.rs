@@ -108,10 +108,20 @@ impl Leases {
     }
 
     /// Gives back whatever a sandbox has; its lease if it had one.
-    pub(crate) fn release(&mut self, sandbox_id: &str) -> Result<Option<(IpAddr, Lease)>, Error> {
+    pub(crate) fn release(&mut self, sandbox_id: &str) -> Result<Option<Lease>, Error> {
         let Some(address) = self.of(sandbox_id) else { return Ok(None) };
         remove(&self.directory.join(address.to_string()))?;
-        Ok(self.by_address.remove(&address).map(|lease| (address, lease)))
+        Ok(self.by_address.remove(&address))
+    }
+}
+
+/// Removes every lease and their directory.
+pub(crate) fn remove_all(directory: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(directory) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::Lease { doing: "remove", path: directory.to_owned(), source })
+        }
+        _ => Ok(()),
     }
 }
 
