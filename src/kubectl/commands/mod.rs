@@ -1,0 +1,113 @@
+//! The commands: the words of the user, read and sent to the file of their command.
+
+mod apply;
+mod create;
+mod delete;
+mod describe;
+mod exec;
+mod get;
+mod logs;
+mod rollout;
+mod scale;
+mod version;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::arguments;
+use crate::error::Error;
+use crate::flags::{Context, GlobalFlags};
+
+/// kubectl controls the Kubernetes cluster manager.
+///
+/// Find more information at: https://kubernetes.io/docs/reference/kubectl/
+#[derive(Debug, Parser)]
+#[command(name = "kubectl", bin_name = "kubectl", disable_version_flag = true, arg_required_else_help = true)]
+struct Kubectl {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    flags: GlobalFlags,
+}
+
+/// A row per command: its name and aliases, its arguments, and what runs it.
+macro_rules! commands {
+    ($($(#[$attribute:meta])* $name:ident($arguments:ty) => $run:path,)*) => {
+        #[derive(Debug, Subcommand)]
+        enum Command {
+            $($(#[$attribute])* $name(Box<$arguments>),)*
+        }
+
+        impl Command {
+            async fn run(self, context: &Context) -> Result<(), Error> {
+                match self {
+                    // Boxed: the futures of all commands need not be as large as the largest.
+                    $(Self::$name(arguments) => Box::pin($run(*arguments, context)).await,)*
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    Create(create::Create) => create::run,
+    Get(get::Get) => get::run,
+    Delete(delete::Delete) => delete::run,
+    Rollout(rollout::Rollout) => rollout::run,
+    Scale(scale::Scale) => scale::run,
+    Describe(describe::Describe) => describe::run,
+    #[command(alias = "log")]
+    Logs(logs::Logs) => logs::run,
+    Attach(exec::Attach) => exec::attach,
+    Exec(exec::Exec) => exec::exec,
+    Apply(apply::Apply) => apply::run,
+    Version(version::Version) => version::run,
+}
+
+/// Reads the words and runs the command.
+pub async fn run(args: impl Iterator<Item = OsString>) -> Result<(), Error> {
+    let root = Kubectl::command();
+    let words = arguments::normalize(&root, args);
+    let matches = match root.clone().try_get_matches_from(&words) {
+        Ok(matches) => matches,
+        Err(error) => {
+            return match arguments::complaint(&error, &words, &root) {
+                Some(complaint) => Err(complaint),
+                None => crate::output::write(error.render()),
+            };
+        }
+    };
+    let kubectl = Kubectl::from_arg_matches(&matches).map_err(|error| Error::usage(error.to_string()))?;
+    kubectl.command.run(&Context { flags: kubectl.flags }).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Kubectl::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_may_stand_anywhere_and_as_go_writes_them() {
+        for words in [
+            "get pods -A -o wide",
+            "-n kube-system get po -w --show-labels=true",
+            "get -o=jsonpath={.a} pods",
+            "exec -it pod -c c -- sh -c ls",
+            "logs -f deploy/x --tail=-1",
+            "delete po x --grace-period=-1 --now=false --wait=false --cascade=orphan",
+            "apply -f - --server-side --force-conflicts",
+            "scale deploy/x --replicas=0",
+            "rollout status deploy/x --timeout=5s",
+            "create deployment x --image=i -r 3 --dry-run=client -o yaml -- sleep 1",
+        ] {
+            let root = Kubectl::command();
+            let words = arguments::normalize(&root, words.split(' ').map(OsString::from));
+            root.try_get_matches_from(&words).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `kubectl scale`
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cluster::MERGE_PATCH;
+use crate::error::Error;
+use crate::flags::Context;
+use crate::manifest::FileFlags;
+use crate::output::Format;
+use crate::selector::SelectorFlags;
+use crate::target;
+
+/// Set a new size for a deployment, replica set, stateful set, or replication controller
+#[derive(Debug, Args)]
+pub struct Scale {
+    /// TYPE NAME..., TYPE/NAME...
+    words: Vec<String>,
+    #[command(flatten)]
+    files: FileFlags,
+    #[command(flatten)]
+    select: SelectorFlags,
+    /// Select all resources in the namespace of the specified resource types
+    #[arg(long)]
+    all: bool,
+    /// The new desired number of replicas. Required
+    #[arg(long)]
+    replicas: Option<u32>,
+    /// Precondition for current size
+    #[arg(long)]
+    current_replicas: Option<u32>,
+    /// Precondition for resource version
+    #[arg(long)]
+    resource_version: Option<String>,
+    #[arg(short, long)]
+    output: Option<String>,
+}
+
+pub async fn run(args: Scale, context: &Context) -> Result<(), Error> {
+    let format = Format::parse(args.output.as_deref(), None)?;
+    let Some(replicas) = args.replicas else {
+        return Err(Error::usage(
+            "The --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0",
+        ));
+    };
+    let cluster = context.cluster().await?;
+    let found = target::objects(&cluster, &args.words, &args.files, &args.select, args.all).await?;
+    if found.is_empty() {
+        return Err(Error::usage("no objects passed to scale"));
+    }
+    let mut errors = Vec::new();
+    for mut found in found {
+        if !found.resource.subresources.iter().any(|sub| sub == "scale") {
+            errors.push(Error::usage(format!("cannot scale {}: it has no scale subresource", found.named())));
+            continue;
+        }
+        let path = format!("{}/scale", found.path());
+        let attempt = async {
+            let mut patch = json!({"spec": {"replicas": replicas}});
+            if args.current_replicas.is_some() || args.resource_version.is_some() {
+                let scale = cluster.get(&path).await?;
+                let (now, revision) =
+                    (scale["spec"]["replicas"].as_u64().unwrap_or(0), k3s_api::object::resource_version(&scale));
+                if let Some(expected) = args.current_replicas
+                    && u64::from(expected) != now
+                {
+                    return Err(Error::usage(format!("Expected replicas to be {expected}, was {now}")));
+                }
+                if let Some(expected) = &args.resource_version
+                    && expected != revision
+                {
+                    return Err(Error::usage(format!("Expected resource version to be {expected}, was {revision}")));
+                }
+                patch["metadata"] = json!({"resourceVersion": revision});
+            }
+            cluster.patch(&path, MERGE_PATCH, patch.to_string().into_bytes()).await
+        };
+        match attempt.await {
+            Ok(_) => {
+                if !format.is_default() {
+                    found.object = cluster.get(&found.path()).await?;
+                }
+                format.print_done(&found, "scaled")?;
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    Error::collect(errors)
+}
