@@ -88,15 +88,11 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, collection: bool) -> Result
     }
     // Kubernetes refuses an unknown media type before it looks at parameters, with another message.
     if clauses.iter().any(|clause| TYPES.contains(&clause.media_type)) {
-        return Err(Status::not_acceptable(&TYPES));
+        let message = format!("only the following media types are accepted: {}", TYPES.join(", "));
+        return Err(Status { message, details: None, ..Status::not_acceptable(&TYPES) });
     }
     let streams: &[&str] = if collection { &STREAM_TYPES } else { &[] };
-    let available = [&TYPES, streams].concat().join(", ");
-    Err(Status {
-        message: format!("406: Not Acceptable\n\nAvailable representations: {available}"),
-        details: Some(Box::default()),
-        ..Status::not_acceptable(&TYPES)
-    })
+    Err(Status::not_acceptable(&[&TYPES, streams].concat()))
 }
 
 struct Clause<'a> {

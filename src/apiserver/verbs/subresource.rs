@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use k3s_api::decode::{self, FieldValidation};
+use k3s_api::defaults::pod::qos_class;
 use k3s_api::patch::{self, PatchType};
 use k3s_api::resource::Resource;
 use k3s_api::schema;
@@ -55,9 +56,35 @@ pub(crate) fn prepare(name: &str, row: &Resource, new: &mut Value, old: &Value) 
         object::metadata_mut(new).insert("generation".to_owned(), count.into());
         let mut errors = Vec::new();
         (row.strategy.validate)(new, &mut errors);
+        check_ephemeral(new, old, &mut errors);
+        let class = qos_class(new.get("spec").unwrap_or(&Value::Null));
+        if let Some(had) = object::text(old, &["status", "qosClass"]).filter(|had| *had != class) {
+            let why = "Pod QOS Class may not change as a result of resizing";
+            errors.push(FieldError::invalid(&validation::Path::new("spec"), had, why));
+        }
         return Ok(errors);
     }
     Ok(generic::validate_update(row, new, old))
+}
+
+/// A debugging container that is there stays as it is.
+fn check_ephemeral(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let list = |pod: &Value| {
+        let list = object::at(pod, &["spec", "ephemeralContainers"]).and_then(Value::as_array);
+        list.cloned().unwrap_or_default()
+    };
+    let wanted = list(new);
+    for container in list(old) {
+        let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
+        let what = match wanted.iter().find(|other| other.get("name") == container.get("name")) {
+            None => "removed",
+            Some(other) if *other != container => "changed",
+            Some(_) => continue,
+        };
+        let spec = validation::Path::new("spec");
+        let why = format!("existing ephemeral containers {name:?} may not be {what}\n");
+        errors.push(FieldError::forbidden(&spec.child("ephemeralContainers"), why));
+    }
 }
 
 /// Sets what lies at a path.
