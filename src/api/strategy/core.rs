@@ -39,7 +39,6 @@ pub const SERVICE: Strategy = Strategy {
     validate_status: validation::service::status,
     default: service::service,
     name: Name::Label,
-    prepare_create: super::service::create,
     prepare_update: super::service::update,
     ..GENERIC
 };

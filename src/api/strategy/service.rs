@@ -52,14 +52,6 @@ fn spec(service: &mut Value) -> Option<&mut Fields> {
     service.get_mut("spec")?.as_object_mut()
 }
 
-/// The address in both its fields.
-pub fn create(service: &mut Value) {
-    let Some(spec) = spec(service) else { return };
-    if !is_empty(spec, "clusterIP") && is_empty(spec, "clusterIPs") {
-        spec.insert("clusterIPs".to_owned(), json!([text(spec, "clusterIP")]));
-    }
-}
-
 /// What an update leaves out, or no longer needs.
 pub fn update(new: &mut Value, old: &Value) {
     let (Some(new), Some(old)) = (spec(new), old.get("spec").and_then(Value::as_object)) else { return };

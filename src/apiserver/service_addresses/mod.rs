@@ -129,6 +129,9 @@ impl ServiceAddresses {
             let had = old.filter(|old| needs_cluster_ip(old)).map(cluster_ips).unwrap_or_default();
             self.take_addresses(call, service, &had, dry_run, &mut reserved).await?;
         }
+        if text(service, &["spec", "clusterIP"]) == Some("None") {
+            section_mut(service, "spec").insert("clusterIPs".to_owned(), json!(["None"]));
+        }
         if needs_node_ports(service) || needs_health_check_port(service) {
             self.take_ports(call, service, old, dry_run, &mut reserved).await?;
         }
