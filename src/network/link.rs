@@ -5,16 +5,18 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressAttribute;
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, State};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use nix::sched::{CloneFlags, setns};
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::Error;
 
@@ -30,6 +32,8 @@ pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) name: String,
     pub(crate) mtu: u32,
+    /// It takes packets. The kernel gets there some time after it was brought up; until then it drops them.
+    operational: bool,
     /// The bridge it is a port of.
     controller: Option<u32>,
     hardware_address: Vec<u8>,
@@ -41,6 +45,7 @@ impl Link {
             index: message.header.index,
             name: String::new(),
             mtu: 0,
+            operational: false,
             controller: None,
             hardware_address: Vec::new(),
         };
@@ -48,6 +53,7 @@ impl Link {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::OperState(state) => link.operational = state == State::Up,
                 LinkAttribute::Controller(index) => link.controller = Some(index),
                 LinkAttribute::Address(address) => link.hardware_address = address,
                 _ => {}
@@ -56,6 +62,9 @@ impl Link {
         link
     }
 }
+
+/// How long the kernel may take until an interface that is up takes packets.
+const OPERATIONAL_WITHIN: Duration = Duration::from_secs(3);
 
 /// MTU where no route says a better one.
 const ETHERNET_MTU: u32 = 1500;
@@ -193,6 +202,19 @@ impl Links {
         let message = LinkUnspec::new_with_index(link.index).up().build();
         let set = self.handle.link().set(message).execute().await;
         set.map_err(|error| refused(format!("bring interface {} up", link.name), error))
+    }
+
+    /// Waits until the interface takes packets, but not for ever: a bridge is down while all its ports are.
+    pub(crate) async fn operational(&self, name: &str) -> Result<(), Error> {
+        let deadline = Instant::now() + OPERATIONAL_WITHIN;
+        while !self.find(name).await?.is_some_and(|link| link.operational) {
+            if Instant::now() > deadline {
+                let doing = format!("bring interface {name} up");
+                return Err(Error::Link { doing, source: io::ErrorKind::TimedOut.into() });
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
     }
 
     /// Routes `destination` to an interface, or through `gateway` if there is one; replaces another such route.

@@ -23,11 +23,12 @@ impl PodNetwork for Network {
             host_port::check(&leases, &pod.sandbox_id, ports)?;
             leases.acquire(bridge.subnet, lease)?
         };
+        let started = std::time::Instant::now();
         bridge.attach(&self.links, &pod.sandbox_id, netns, address).await?;
         if has_host_ports(ports) {
             self.synced().await?;
         }
-        tracing::debug!(pod = pod.name, namespace = pod.namespace, %address, "attached");
+        tracing::debug!(pod = pod.name, namespace = pod.namespace, %address, took = ?started.elapsed(), "attached");
         Ok(Attachment { ips: vec![address] })
     }
 

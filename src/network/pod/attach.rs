@@ -74,7 +74,11 @@ impl Bridge {
         };
         inside.set_address(&interface, at(address, self.subnet)).await?;
         inside.up(&interface).await?;
-        inside.route(everything(address), &interface, Some(gateway(self.subnet))).await
+        inside.route(everything(address), &interface, Some(gateway(self.subnet))).await?;
+        // What is sent before is lost, and a lost first packet costs its sender a second.
+        inside.operational(POD_INTERFACE).await?;
+        links.operational(&port).await?;
+        links.operational(BRIDGE).await
     }
 }
 
