@@ -225,3 +225,117 @@ pub(crate) fn error(answer: &Header<'_>) -> Option<(i32, Option<String>)> {
     });
     Some((code, detail))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::process::Command;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::super::{Chain, Data, Expression, Map, Ruleset, Type, Verdict};
+    use super::*;
+
+    /// Runs a test with a socket in a network namespace of its own; says why if it can't.
+    fn with_socket(name: &str, test: impl FnOnce(Socket) + Send + 'static) {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED {name}: needs root to make a network namespace");
+            return;
+        }
+        let run = move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+            test(Socket::open().expect("opens"));
+        };
+        if let Err(panic) = std::thread::spawn(run).join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    fn listed() -> String {
+        let output = Command::new("nft").args(["list", "ruleset"]).output().expect("nft runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    fn goto(chain: &str) -> Verdict {
+        Verdict::Goto(chain.to_owned())
+    }
+
+    /// A map that leads from port 80 of protocols to chains, each of which drops.
+    fn ruleset(entries: &[(u8, &str)]) -> Ruleset {
+        let mut map = Map::verdicts(&[Type::Protocol, Type::Service]);
+        let mut chains = BTreeMap::new();
+        for (protocol, chain) in entries {
+            let key = super::super::expression::key::protocol_port(*protocol, 80);
+            map.elements.insert(key, Some(Data::Verdict(goto(chain))));
+            let rules = vec![vec![Expression::Verdict(Verdict::Drop)]];
+            chains.insert((*chain).to_owned(), Chain { base: None, rules });
+        }
+        Ruleset { chains, maps: BTreeMap::from([("protocols", map)]) }
+    }
+
+    #[test]
+    fn the_refused_object_is_named_and_nothing_is_changed() {
+        with_socket("the_refused_object_is_named_and_nothing_is_changed", |mut socket| {
+            let good = ruleset(&[(6, "one")]);
+            socket.commit(&good.replacement("t")).expect("commits");
+            let before = listed();
+            let mut bad = ruleset(&[(6, "one"), (17, "two")]);
+            let rules = vec![vec![Expression::Verdict(Verdict::Drop)], vec![Expression::Verdict(goto("nowhere"))]];
+            bad.chains.insert("three".into(), Chain { base: None, rules });
+            let refused = socket.commit(&bad.replacement("t")).expect_err("is refused").to_string();
+            assert!(
+                refused.starts_with("nftables refused rule 1 of chain three: No such file or directory"),
+                "{refused}"
+            );
+            assert_eq!(listed(), before);
+            // The socket is as good as before.
+            socket.commit(&good.replacement("t")).expect("commits");
+        });
+    }
+
+    #[test]
+    fn an_update_leads_to_what_a_replacement_makes() {
+        with_socket("an_update_leads_to_what_a_replacement_makes", |mut socket| {
+            let old = ruleset(&[(1, "gone"), (6, "one"), (17, "two")]);
+            let new = ruleset(&[(6, "two"), (17, "two"), (132, "three")]);
+            socket.commit(&old.replacement("t")).expect("commits");
+            socket.commit(&new.update(&old, "t")).expect("commits");
+            let updated = listed();
+            assert!(updated.contains("sctp . 80 : goto three") && updated.contains("tcp . 80 : goto two"), "{updated}");
+            assert!(!updated.contains("gone") && !updated.contains("one"), "{updated}");
+            socket.commit(&Transaction::removal("t")).expect("commits");
+            socket.commit(&Transaction::removal("t")).expect("removing what is not there is no error");
+            assert_eq!(listed(), "");
+            socket.commit(&new.replacement("t")).expect("commits");
+            // The kernel lists chains in the order they were made in.
+            let sorted = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+            assert_eq!(sorted(&listed()), sorted(&updated));
+            assert!(new.update(&new, "t").is_empty());
+        });
+    }
+
+    #[test]
+    fn a_transaction_that_does_not_fit_is_cut_between_rules() {
+        with_socket("a_transaction_that_does_not_fit_is_cut_between_rules", |mut socket| {
+            let mut wanted = ruleset(&[(6, "one")]);
+            let rule = || {
+                let values = vec![vec![10, 0, 0, 1], vec![10, 0, 0, 2]];
+                let key = super::super::Register::R0;
+                vec![
+                    Expression::Random { modulus: 2, to: key },
+                    Expression::LoadOfNumber { values, value_type: &[Type::Ipv4Address], key, to: key },
+                    Expression::Compare { register: key, equal: true, value: vec![10, 0, 0, 1] },
+                ]
+            };
+            wanted.chains.insert("many".into(), Chain { base: None, rules: (0..20).map(|_| rule()).collect() });
+            let transaction = wanted.replacement("t");
+            let whole: usize = transaction.changes.iter().map(size).sum();
+            socket.limit = whole / 5;
+            let first = fitting(&transaction.changes, socket.limit);
+            assert!(first < transaction.changes.len() && !transaction.changes[first - 1].tied);
+            socket.commit(&transaction).expect("commits");
+            assert_eq!(listed().matches("numgen random mod 2 map { 0 : 10.0.0.1, 1 : 10.0.0.2 }").count(), 20);
+        });
+    }
+}
