@@ -11,7 +11,7 @@ use k3s_cri::{PodNetwork, PortMapping, Protocol};
 use k3s_network::Network;
 use serde_json::json;
 use support::api::Api;
-use support::space::{NEIGHBOUR_IP, NODE_IP, Space, as_an_ordinary_user, ask, ask_udp_from, in_own_namespace};
+use support::space::{NEIGHBOUR_IP, NODE_IP, Space, as_an_ordinary_user, ask, ask_udp_from, in_own_namespace, serve};
 use support::{output, pod, start, until};
 use tokio_util::sync::CancellationToken;
 
@@ -79,6 +79,15 @@ async fn pods_reach_each_other_and_services() {
     assert_eq!(names(|_| one.ask(&format!("{NODE_IP}:30080"))), both());
     assert_eq!(names(|_| neighbour.ask(&format!("{NODE_IP}:30080"))), both());
     assert_eq!(names(|_| neighbour.ask_udp(&format!("{NODE_IP}:30080"))), both());
+
+    // The API server, which is a process of the node.
+    serve("apiserver", &format!("{NODE_IP}:6443"));
+    let port = json!([{"name": "tcp", "port": 443, "protocol": "TCP"}]);
+    api.service("kubernetes", json!({"clusterIP": "10.43.0.1", "ports": port}));
+    api.endpoints("kubernetes", 6443, &[(NODE_IP, "here")]);
+    until("the API server to answer", async || one.ask("10.43.0.1:443").is_ok()).await;
+    assert_eq!(two.ask("10.43.0.1:443"), Ok(format!("apiserver {two_ip}")));
+    assert_eq!(ask("10.43.0.1:443"), Ok("apiserver 10.42.0.1".into()));
 
     // What listens on the node's loopback stays unreachable, although node ports work there: not even for a pod that
     // sends 127.0.0.1 out.

@@ -89,24 +89,9 @@ impl Space {
         receiver.recv().expect("an answer")
     }
 
-    /// Answers every TCP connection and UDP datagram at the port with the name and who is seen as the client.
+    /// [`serve`] in the namespace, at every address.
     pub fn serve(&self, name: &'static str, port: u16) {
-        self.run(move || {
-            let tcp = TcpListener::bind(("0.0.0.0", port)).expect("binds");
-            let udp = UdpSocket::bind(("0.0.0.0", port)).expect("binds");
-            std::thread::spawn(move || {
-                for mut stream in tcp.incoming().flatten() {
-                    let peer = stream.peer_addr().expect("a peer");
-                    let _ = stream.write_all(format!("{name} {}", peer.ip()).as_bytes());
-                }
-            });
-            std::thread::spawn(move || {
-                let mut datagram = [0; 64];
-                while let Ok((_, peer)) = udp.recv_from(&mut datagram) {
-                    let _ = udp.send_to(format!("{name} {}", peer.ip()).as_bytes(), peer);
-                }
-            });
-        });
+        self.run(move || serve(name, &format!("0.0.0.0:{port}")));
     }
 
     /// What answers at the address, asked from here.
@@ -139,6 +124,24 @@ impl Space {
             ip("link set eth0 up");
         });
     }
+}
+
+/// Answers every TCP connection and UDP datagram with the name and who is seen as the client.
+pub fn serve(name: &'static str, at: &str) {
+    let tcp = TcpListener::bind(at).expect("binds");
+    let udp = UdpSocket::bind(at).expect("binds");
+    std::thread::spawn(move || {
+        for mut stream in tcp.incoming().flatten() {
+            let peer = stream.peer_addr().expect("a peer");
+            let _ = stream.write_all(format!("{name} {}", peer.ip()).as_bytes());
+        }
+    });
+    std::thread::spawn(move || {
+        let mut datagram = [0; 64];
+        while let Ok((_, peer)) = udp.recv_from(&mut datagram) {
+            let _ = udp.send_to(format!("{name} {}", peer.ip()).as_bytes(), peer);
+        }
+    });
 }
 
 const PATIENCE: Duration = Duration::from_secs(2);
