@@ -1,15 +1,34 @@
 //! The commands: the words of the user, read and sent to the file of their command.
 
+mod api;
 mod apply;
+mod auth;
+mod config;
+mod cordon;
+mod cp;
 mod create;
 mod delete;
 mod describe;
+mod edit;
+mod events;
 mod exec;
+mod explain;
+mod expose;
 mod get;
 mod logs;
+mod metadata;
+mod patch;
+mod port_forward;
+mod proxy;
+mod replace;
 mod rollout;
+mod run;
 mod scale;
+mod set;
+mod taint;
+mod top;
 mod version;
+mod wait;
 
 use std::ffi::OsString;
 
@@ -52,16 +71,40 @@ macro_rules! commands {
 
 commands! {
     Create(create::Create) => create::run,
+    Expose(expose::Expose) => expose::run,
+    Run(run::Run) => run::run,
+    Set(set::Set) => set::run,
+    Explain(explain::Explain) => explain::run,
     Get(get::Get) => get::run,
+    Edit(edit::Edit) => edit::run,
     Delete(delete::Delete) => delete::run,
     Rollout(rollout::Rollout) => rollout::run,
     Scale(scale::Scale) => scale::run,
+    ClusterInfo(api::ClusterInfo) => api::cluster_info,
+    Top(top::Top) => top::run,
+    Cordon(cordon::Cordon) => cordon::cordon,
+    Uncordon(cordon::Uncordon) => cordon::uncordon,
+    Drain(cordon::Drain) => cordon::drain,
+    Taint(taint::Taint) => taint::run,
     Describe(describe::Describe) => describe::run,
     #[command(alias = "log")]
     Logs(logs::Logs) => logs::run,
     Attach(exec::Attach) => exec::attach,
     Exec(exec::Exec) => exec::exec,
+    PortForward(port_forward::PortForward) => port_forward::run,
+    Proxy(proxy::Proxy) => proxy::run,
+    Cp(cp::Cp) => cp::run,
+    Auth(auth::Auth) => auth::run,
+    Events(events::Events) => events::run,
     Apply(apply::Apply) => apply::run,
+    Patch(patch::Patch) => patch::run,
+    Replace(replace::Replace) => replace::run,
+    Wait(wait::Wait) => wait::run,
+    Label(metadata::Label) => metadata::label,
+    Annotate(metadata::Annotate) => metadata::annotate,
+    ApiResources(api::ApiResources) => api::resources,
+    ApiVersions(api::ApiVersions) => api::versions,
+    Config(config::Config) => config::run,
     Version(version::Version) => version::run,
 }
 

@@ -36,23 +36,25 @@ pub fn containers(writer: &mut Writer, level: usize, title: &str, list: &Value, 
     for container in items(list) {
         let name = text(&container["name"]);
         let status = items(statuses).find(|status| status["name"] == container["name"]);
-        line!(writer, level + 1, "{}:", if name.is_empty() { "<none>" } else { &name });
-        basics(writer, level + 2, container, status);
-        command(writer, level + 2, "Command", &container["command"]);
-        command(writer, level + 2, "Args", &container["args"]);
+        let name = if name.is_empty() { "<none>" } else { &name };
+        // In a template kubectl indents by one blank only.
+        line!(writer, 1, "{}{name}:", " ".repeat(level));
+        basics(writer, 2, container, status);
+        command(writer, 2, "Command", &container["command"]);
+        command(writer, 2, "Args", &container["args"]);
         if let Some(status) = status {
-            state(writer, level + 2, "State", &status["state"]);
+            state(writer, 2, "State", &status["state"]);
             if status["lastState"].as_object().is_some_and(|state| !state.is_empty()) {
-                state(writer, level + 2, "Last State", &status["lastState"]);
+                state(writer, 2, "Last State", &status["lastState"]);
             }
-            line!(writer, level + 2, "Ready:\t{}", if status["ready"] == true { "True" } else { "False" });
-            line!(writer, level + 2, "Restart Count:\t{}", status["restartCount"].as_i64().unwrap_or(0));
+            line!(writer, 2, "Ready:\t{}", if status["ready"] == true { "True" } else { "False" });
+            line!(writer, 2, "Restart Count:\t{}", status["restartCount"].as_i64().unwrap_or(0));
         }
         for (title, field) in [("Limits", "limits"), ("Requests", "requests")] {
             if let Some(resources) = container["resources"][field].as_object().filter(|map| !map.is_empty()) {
-                line!(writer, level + 2, "{title}:");
+                line!(writer, 2, "{title}:");
                 for (name, quantity) in resources {
-                    line!(writer, level + 3, "{name}:\t{}", text(quantity));
+                    line!(writer, 3, "{name}:\t{}", text(quantity));
                 }
             }
         }
@@ -60,11 +62,11 @@ pub fn containers(writer: &mut Writer, level: usize, title: &str, list: &Value, 
             [("Liveness", "livenessProbe"), ("Readiness", "readinessProbe"), ("Startup", "startupProbe")]
         {
             if container[field].is_object() {
-                line!(writer, level + 2, "{title}:\t{}", probe(&container[field]));
+                line!(writer, 2, "{title}:\t{}", probe(&container[field]));
             }
         }
-        environment(writer, level + 2, container);
-        mounts(writer, level + 2, container);
+        environment(writer, 2, container);
+        mounts(writer, 2, container);
     }
 }
 

@@ -8,6 +8,7 @@ mod namespace;
 mod network;
 mod node;
 mod pod;
+mod rbac;
 mod storage;
 mod volume;
 mod workload;
@@ -19,6 +20,8 @@ use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::output::tabwriter;
 use crate::target::Found;
+
+pub use events::{interval, last_seen};
 
 /// Text in the making: lines of cells that are aligned when it is done.
 #[derive(Default)]
@@ -194,10 +197,14 @@ pub async fn describe(cluster: &Cluster, found: &Found, events: bool) -> Result<
         ("apps", "DaemonSet") => workload::daemon_set(&mut writer, cluster, object).await?,
         ("batch", "Job") => workload::job(&mut writer, object),
         ("networking.k8s.io", "Ingress") => network::ingress(&mut writer, object),
+        ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => rbac::role(&mut writer, object),
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => rbac::binding(&mut writer, object),
+        ("scheduling.k8s.io", "PriorityClass") => rbac::priority_class(&mut writer, object),
         _ => generic::describe(&mut writer, object),
     }
     // Nothing ever happens to these.
-    let eventless = matches!(found.resource.kind.as_str(), "Secret" | "Event" | "Namespace");
+    let eventless = matches!(found.resource.kind.as_str(), "Secret" | "Event" | "Namespace")
+        || found.resource.group == "rbac.authorization.k8s.io";
     if events && !eventless {
         events::describe(&mut writer, cluster, object).await?;
     }

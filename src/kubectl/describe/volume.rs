@@ -12,8 +12,9 @@ pub fn describe(writer: &mut Writer, level: usize, volumes: &Value) {
     }
     line!(writer, level, "Volumes:");
     for volume in items(volumes) {
-        line!(writer, level + 1, "{}:", text(&volume["name"]));
-        one(writer, level + 2, volume);
+        // In a template kubectl indents by one blank only.
+        line!(writer, 1, "{}{}:", " ".repeat(level), text(&volume["name"]));
+        one(writer, 2, volume);
     }
 }
 

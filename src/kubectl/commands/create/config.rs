@@ -141,13 +141,14 @@ impl Secret {
             SecretKind::DockerRegistry(args) => {
                 let name = one_name(&args.names, "create secret docker-registry")?;
                 let (user, password) = (&args.docker_username, &args.docker_password);
-                let mut entry = json!({"username": user, "password": password,
-                    "auth": BASE64.encode(format!("{user}:{password}"))});
+                // The order of Docker's own files, which a map would not keep.
+                let mut entry = format!("\"username\":{},\"password\":{}", json!(user), json!(password));
                 if let Some(email) = &args.docker_email {
-                    entry["email"] = json!(email);
+                    entry.push_str(&format!(",\"email\":{}", json!(email)));
                 }
-                let config = json!({"auths": {args.docker_server: entry}});
-                let data = encoded(vec![(".dockerconfigjson".to_owned(), config.to_string().into_bytes())]);
+                entry.push_str(&format!(",\"auth\":{}", json!(BASE64.encode(format!("{user}:{password}")))));
+                let config = format!("{{\"auths\":{{{}:{{{entry}}}}}}}", json!(args.docker_server));
+                let data = encoded(vec![(".dockerconfigjson".to_owned(), config.into_bytes())]);
                 let rest = json!({"type": "kubernetes.io/dockerconfigjson", "data": data});
                 Ok((simple("v1", "Secret", name, rest), args.flags))
             }

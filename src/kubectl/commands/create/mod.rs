@@ -160,6 +160,7 @@ pub async fn create(context: &Context, documents: Vec<Document>, flags: &CreateF
     let cluster = context.cluster().await;
     for mut document in documents {
         let source = document.source.clone();
+        let kind = k3s_api::object::kind(&document.object).to_owned();
         if flags.save_config {
             document.object = super::apply::with_last_applied(&document.object);
         }
@@ -183,18 +184,25 @@ pub async fn create(context: &Context, documents: Vec<Document>, flags: &CreateF
                 format.print_done(&found, &format!("created{suffix}"))?;
             }
             Ok(found) => created.push(found.object),
-            Err(error) if source.is_empty() => errors.push(match error {
-                Error::Api(mut error) if error.reason == "AlreadyExists" => {
-                    error.message = format!("failed to create: {}", error.message);
-                    Error::Api(error)
-                }
-                other => other,
-            }),
+            Err(error) if source.is_empty() => errors.push(failed_to_create(error, &kind)),
             Err(error) => errors.push(error.when(verb, &source)),
         }
     }
     print_objects(&format, created)?;
     Error::collect(errors)
+}
+
+/// The generators of these kinds say so when the server refuses; those of others let the server speak for itself.
+fn failed_to_create(error: Error, kind: &str) -> Error {
+    match (error, kind) {
+        (
+            Error::Api(error),
+            "ConfigMap" | "Secret" | "Deployment" | "Job" | "ServiceAccount" | "RoleBinding" | "ClusterRoleBinding",
+        ) if error.reason != "Invalid" => {
+            Error::usage(format!("failed to create {}: {}", kind.to_lowercase(), error.message))
+        }
+        (error, _) => error,
+    }
 }
 
 /// An object made by a generator, with the row of its kind, without asking a server.
