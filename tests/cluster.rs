@@ -223,14 +223,16 @@ impl<'a> Cluster<'a> {
         image.save(&folder.join(name));
     }
 
-    /// Ends pods that outlive the server.
+    /// Ends the pods of root's cluster, which outlive the server: they have this process's mount namespace. Those of a
+    /// user end with the user's processes.
     pub fn end_pods(&self) {
         let Ok(entries) = std::fs::read_dir("/proc") else { return };
-        let own = self.data_dir.display().to_string();
+        let own = std::fs::read_link("/proc/self/ns/mnt").expect("this process's mount namespace");
         for pid in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            if line.contains(" shim ") && line.contains(&own) {
+            let same = std::fs::read_link(format!("/proc/{pid}/ns/mnt")).is_ok_and(|namespace| namespace == own);
+            if same && line.starts_with("k3s shim ") {
                 // Gone already is as good.
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
             }
@@ -248,7 +250,9 @@ impl Drop for Cluster<'_> {
             let _ = server.kill();
             let _ = server.wait();
         }
-        self.end_pods();
+        if self.user.is_none() {
+            self.end_pods();
+        }
     }
 }
 

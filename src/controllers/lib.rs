@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod clusterroleaggregation;
 mod deployment;
 mod discovery;
 mod endpoints;
@@ -89,6 +90,7 @@ pub async fn run(config: Config, informers: Informers, client_for: &ClientFor, c
         })*};
     }
     start!(
+        clusterroleaggregation as "clusterrole-aggregation-controller",
         deployment as "deployment-controller",
         endpoints as "endpoint-controller",
         endpointslice as "endpointslice-controller",

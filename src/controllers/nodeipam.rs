@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::queue::Queue;
-use crate::{Context, Error, each_change};
+use crate::{Context, Error, each_change, is_status};
 
 /// Prefix lengths of a node's part, as kube-controller-manager has them.
 const NODE_PREFIX_V4: u8 = 24;
@@ -51,7 +51,12 @@ async fn assign(client: Client, cluster_cidr: IpNet, nodes: Informer<Node>, name
         "metadata": {"resourceVersion": node.resource_version()},
         "spec": {"podCIDR": free.to_string(), "podCIDRs": [free.to_string()]},
     });
-    api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
+    // Changed meanwhile: that change brings the key back.
+    if is_status(&patched, 409) {
+        return Ok(());
+    }
+    patched?;
     tracing::info!(node = name, pod_cidr = %free, "node has its pod network");
     Ok(())
 }

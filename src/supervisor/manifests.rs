@@ -57,6 +57,18 @@ struct Reference {
     name: String,
 }
 
+impl Reference {
+    fn of(object: &DynamicObject) -> Self {
+        let types = object.types.clone().unwrap_or_default();
+        Self {
+            api_version: types.api_version,
+            kind: types.kind,
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+        }
+    }
+}
+
 /// Follows a folder of manifests.
 pub struct Deployer {
     client: Client,
@@ -72,6 +84,25 @@ impl Deployer {
     /// A deployer of `folder`.
     pub fn new(client: Client, folder: PathBuf) -> Self {
         Self { client, folder, deployed: HashMap::new(), seen: HashMap::new(), resources: BTreeMap::new() }
+    }
+
+    /// Deletes what a packaged manifest deployed, and the manifest (`--disable`).
+    ///
+    /// # Errors
+    /// An object that can't be deleted; the manifest then stays, so that the next start tries again.
+    pub async fn remove(&mut self, name: &str) -> Result<(), Error> {
+        let path = self.folder.join(name);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(Error::Read { path, source }),
+        };
+        for object in parse(&path, &text)?.iter().rev() {
+            self.delete(&path, &Reference::of(object)).await?;
+        }
+        std::fs::remove_file(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        tracing::info!(file = %path.display(), "packaged component removed");
+        Ok(())
     }
 
     /// Deploys until cancelled. What fails is logged and tried again.
@@ -176,13 +207,7 @@ impl Deployer {
     }
 
     async fn apply(&mut self, path: &Path, mut object: DynamicObject) -> Result<Reference, Error> {
-        let types = object.types.clone().unwrap_or_default();
-        let reference = Reference {
-            api_version: types.api_version,
-            kind: types.kind,
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-        };
+        let reference = Reference::of(&object);
         let owner = path.strip_prefix(&self.folder).unwrap_or(path).display().to_string();
         object.annotations_mut().insert(OWNER.to_owned(), owner);
         let api = self.api(path, &reference).await?;

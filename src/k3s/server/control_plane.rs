@@ -68,7 +68,7 @@ impl ControlPlane {
         tracing::info!(port = config.https_listen_port, kubeconfig = %config.write_kubeconfig.display(), "API server is ready");
 
         let mut plane = Self { api, tls, datastore, tasks: JoinSet::new(), serving, stop_serving };
-        plane.start_loops(config, host, &cancel)?;
+        plane.start_loops(config, host, &cancel).await?;
         Ok(plane)
     }
 
@@ -77,7 +77,7 @@ impl ControlPlane {
         k3s_client::in_process(self.api.clone(), user)
     }
 
-    fn start_loops(&mut self, config: &Server, host: &Host, cancel: &CancellationToken) -> anyhow::Result<()> {
+    async fn start_loops(&mut self, config: &Server, host: &Host, cancel: &CancellationToken) -> anyhow::Result<()> {
         if !config.disable_controller_manager {
             let settings = k3s_controllers::Config {
                 cluster_cidr: config.cluster_cidr,
@@ -95,11 +95,13 @@ impl ControlPlane {
         if !config.disable_controller_manager {
             let folder = config.data_dir.manifests();
             private_dir(&folder)?;
-            if !config.disable.contains("coredns") {
+            let mut deployer = Deployer::new(self.client(identity::supervisor()), folder.clone());
+            if config.disable.contains("coredns") {
+                deployer.remove(coredns::MANIFEST_NAME).await?;
+            } else {
                 let text = coredns::manifest(config.cluster_dns, &config.cluster_domain);
                 manifests::install(&folder, coredns::MANIFEST_NAME, &text)?;
             }
-            let deployer = Deployer::new(self.client(identity::supervisor()), folder);
             self.tasks.spawn(deployer.run(cancel.clone()));
         }
         if !config.disable_agent {

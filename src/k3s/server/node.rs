@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use k3s_addons::coredns;
 use k3s_client::Informers;
+use k3s_cri::PodNetwork;
 use k3s_env::Server;
 use k3s_kubelet::{Kubelet, server as kubelet_server};
 use k3s_network::{Network, NetworkConfig};
 use k3s_runtime::{BuiltinImage, Cgroup, Runtime};
-use k8s_openapi::api::core::v1::Taint;
+use k8s_openapi::api::core::v1::{Node as NodeObject, Taint};
+use kube::Api;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +22,9 @@ use super::control_plane::{ControlPlane, certificates, key};
 use super::host::Host;
 use super::host_ports::HostPorts;
 use super::identity;
+
+/// How long the kubelet of a known node waits for the network.
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// The running node.
 pub struct Node {
@@ -42,7 +48,7 @@ impl Node {
             root: config.data_dir.containerd(),
             state: "/run/k3s/runtime".into(),
             images_dir: config.data_dir.images(),
-            network,
+            network: network.clone(),
             self_exe: "/proc/self/exe".into(),
             rootless: config.rootless,
             builtin_images: vec![BuiltinImage {
@@ -54,7 +60,14 @@ impl Node {
             cgroup: Cgroup::Unavailable("no cgroup v2 subtree has been delegated to k3s".to_owned()),
         })
         .await?;
+        let importing = runtime.clone();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            // Tells in the log what could not be imported; the others are.
+            importing.import_images().await;
+        });
         let client = plane.client(identity::kubelet(&host.node_name));
+        settle(&client, &host.node_name, &*network).await;
         let kubelet = Kubelet::new(kubelet_config(config, host)?, client, runtime.clone(), runtime.clone())?;
 
         let tls = kubelet_server::tls_config(
@@ -66,7 +79,6 @@ impl Node {
         let listener = TcpListener::bind((host.node_ip, port))
             .await
             .with_context(|| format!("cannot listen on {}:{port} for the kubelet", host.node_ip))?;
-        let mut tasks = JoinSet::new();
         let admitted = kubelet_server::Admitted::default();
         tasks.spawn(kubelet_server::serve(listener, tls, kubelet.clone(), admitted, cancel.clone()));
         tasks.spawn(async move { kubelet.run(cancel).await });
@@ -77,6 +89,24 @@ impl Node {
     pub async fn stop(mut self) {
         while self.tasks.join_next().await.is_some() {}
         self.runtime.close().await;
+    }
+}
+
+/// A node that has its pod network from before is ready as soon as that is up again. Until then the kubelet waits: what
+/// it says first would be "not ready", and the node's pods would drop out of their services.
+async fn settle(client: &kube::Client, node_name: &str, network: &dyn PodNetwork) {
+    let nodes: Api<NodeObject> = Api::all(client.clone());
+    let known = nodes.get_opt(node_name).await.ok().flatten();
+    if known.and_then(|node| node.spec?.pod_cidr).is_none() {
+        return;
+    }
+    let up = async {
+        while network.ready().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(SETTLE, up).await.is_err() {
+        tracing::warn!("the pod network is not up yet; the node will not be ready until it is");
     }
 }
 
