@@ -119,6 +119,7 @@ pub async fn cluster_info(_: ClusterInfo, context: &Context) -> Result<(), Error
         let path = format!("/api/v1/namespaces/kube-system/services/{name}{port}/proxy");
         say!("{title} is running at {}{path}", cluster.server);
     }
+    say!("\nTo further debug and diagnose cluster problems, use 'kubectl get pods -A' and 'kubectl get events -A'.");
 
     Ok(())
 }

@@ -37,29 +37,28 @@ pub async fn run(args: Explain, context: &Context) -> Result<(), Error> {
     let mut schema = schemas.of_kind(&resource).ok_or_else(|| {
         Error::usage(format!("couldn't find resource for \"{}, Kind={}\"", resource.api_version(), resource.kind))
     })?;
-    let mut field = None;
-    for name in &fields {
-        let next = schemas.field(schema, name);
-        let next = next.ok_or_else(|| Error::usage(format!("field \"{name}\" does not exist")))?;
-        let required = schema["required"].as_array().into_iter().flatten().any(|own| own == name.as_str());
-        field = Some((name, schemas.type_name(next), required, next));
-        schema = schemas.inner(next);
-    }
     let mut text = String::new();
     if !resource.group.is_empty() {
         text.push_str(&format!("GROUP:      {}\n", resource.group));
     }
     text.push_str(&format!("KIND:       {}\nVERSION:    {}\n\n", resource.kind, resource.version));
+    let mut field = None;
+    for name in &fields {
+        let Some(next) = schemas.field(schema, name) else {
+            output::write(text)?;
+            return Err(Error::usage(format!("field \"{name}\" does not exist")));
+        };
+        field = Some((name, schemas.type_name(next), next));
+        schema = schemas.inner(next);
+    }
     let mut description = schema["description"].as_str().unwrap_or_default().to_owned();
-    if let Some((name, kind, required, own)) = field {
-        let required = if required { " -required-" } else { "" };
-        text.push_str(&format!("FIELD: {name} <{kind}>{required}\n\n"));
+    if let Some((name, kind, own)) = field {
+        text.push_str(&format!("FIELD: {name} <{kind}>\n\n"));
         if let Some(own) = own["description"].as_str() {
             // What the field is, then what its type is.
-            description = if description.is_empty() || description == own {
-                own.to_owned()
-            } else {
-                format!("{own}\n{description}")
+            description = match description.is_empty() || description == own {
+                true => own.to_owned(),
+                false => format!("{own}\n{description}"),
             };
         }
         text.push_str(&enumeration(own, 0));

@@ -58,8 +58,7 @@ pub async fn run(args: Expose, context: &Context) -> Result<(), Error> {
         documents.push(Document { object: args.service(found)?, source: String::new() });
     }
     let flags = CreateFlags { field_manager: "kubectl-expose".to_owned(), ..args.flags.clone() };
-    // "exposed", where create says "created", is only the word.
-    create(context, documents, &flags, "exposing").await
+    create(context, documents, &flags, "exposed").await
 }
 
 impl Expose {

@@ -146,7 +146,26 @@ impl Get {
                 let SelectorFlags { selector, field_selector, .. } = &self.select;
                 query =
                     query.with_some("labelSelector", Some(selector)).with_some("fieldSelector", Some(field_selector));
-                cluster.list_as(&path, &query, self.chunk_size, accept).await
+                let subject = format!(
+                    "{}/{}, Resource={}",
+                    target.resource.group, target.resource.version, target.resource.plural
+                );
+                let refused = |error: Error| match error {
+                    Error::Api(mut error) if matches!(error.reason.as_str(), "BadRequest" | "NotFound") => {
+                        error.message = if self.select.is_selective() {
+                            format!(
+                                "Unable to find \"{subject}\" that match label selector \"{selector}\", field selector \
+                                 \"{field_selector}\": {}",
+                                error.message
+                            )
+                        } else {
+                            format!("Unable to list \"{subject}\": {}", error.message)
+                        };
+                        Error::Api(error)
+                    }
+                    other => other,
+                };
+                cluster.list_as(&path, &query, self.chunk_size, accept).await.map_err(refused)
             }
         }
     }

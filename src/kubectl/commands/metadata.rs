@@ -110,7 +110,12 @@ async fn edit(args: &Edit, field: &str, noun: &str, done: &str, context: &Contex
         }
         match patch_of(&current, &changes, args.overwrite) {
             Err(complaint) => errors.push(Error::usage(complaint)),
-            Ok(patch) if patch.is_empty() => format.print_done(&found, &format!("not {done}{suffix}"))?,
+            Ok(patch) if patch.is_empty() => {
+                for (key, _) in changes.iter().filter(|(key, value)| value.is_none() && !current.contains_key(key)) {
+                    say!("{noun} \"{key}\" not found.");
+                }
+                format.print_done(&found, &format!("not {done}{suffix}"))?;
+            }
             Ok(patch) => {
                 let removed = patch.values().all(Value::is_null) && noun == "label";
                 let mut body = json!({"metadata": {field: patch}});

@@ -77,7 +77,7 @@ pub async fn run(args: Run, context: &Context) -> Result<(), Error> {
     }
     if !attach || args.flags.dry_run != "none" {
         let flags = CreateFlags { field_manager: "kubectl-run".to_owned(), ..args.flags };
-        return create(context, vec![Document { object: pod, source: String::new() }], &flags, "creating").await;
+        return create(context, vec![Document { object: pod, source: String::new() }], &flags, "created").await;
     }
     let cluster = context.cluster().await?;
     let collection = pods::collection(&cluster.namespace);
@@ -104,11 +104,11 @@ fn pairs(words: &[String], what: &str) -> Result<Map<String, Value>, Error> {
 
 impl Run {
     fn pod(&self) -> Result<Value, Error> {
-        let Some(name) = &self.name else {
-            return Err(Error::usage("NAME is required for run\nSee 'kubectl run -h' for help and examples"));
-        };
         let Some(image) = self.image.as_ref().filter(|image| !image.is_empty()) else {
             return Err(Error::usage("required flag(s) \"image\" not set"));
+        };
+        let Some(name) = &self.name else {
+            return Err(Error::usage("NAME is required for run\nSee 'kubectl run -h' for help and examples"));
         };
         if !matches!(self.restart.as_str(), "Always" | "OnFailure" | "Never") {
             return Err(Error::usage(format!("invalid restart policy: {}", self.restart)));
@@ -191,7 +191,7 @@ impl Run {
         .await?;
         match code {
             Some(code) if code != 0 => {
-                eprintln!("pod {}/{name} terminated ({})", pod.namespace(), "Error");
+                eprintln!("pod {}/{name} terminated (Error)", pod.namespace());
                 Err(Error::Silent(u8::try_from(code).unwrap_or(1)))
             }
             _ => Ok(()),

@@ -39,9 +39,7 @@ pub struct Scale {
 pub async fn run(args: Scale, context: &Context) -> Result<(), Error> {
     let format = Format::parse(args.output.as_deref(), None)?;
     let Some(replicas) = args.replicas else {
-        return Err(Error::usage(
-            "The --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0",
-        ));
+        return Err(Error::usage("required flag(s) \"replicas\" not set"));
     };
     let cluster = context.cluster().await?;
     let found = target::objects(&cluster, &args.words, &args.files, &args.select, args.all).await?;

@@ -1,5 +1,6 @@
 //! `kubectl wait`
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use clap::Args;
@@ -104,6 +105,8 @@ pub async fn run(args: Wait, context: &Context) -> Result<(), Error> {
     let Some(wanted) = &args.wanted else { return Err(Error::usage("--for is required")) };
     let goal = Goal::parse(wanted)?;
     let cluster = context.cluster().await?;
+    // Whoever waits in vain is told for what.
+    let label = RefCell::new(args.words.join(" "));
     let waiting = async {
         // What is to be created, or to go, need not be there now.
         if matches!(goal, Goal::Create | Goal::Delete) && !args.select.is_selective() && !args.all {
@@ -112,6 +115,7 @@ pub async fn run(args: Wait, context: &Context) -> Result<(), Error> {
                     return Err(Error::usage("resource(s) were provided, but no name was specified"));
                 };
                 let collection = target.resource.collection(Some(&target.namespace));
+                label.replace(format!("{}/{name}", target.resource.plural));
                 let mut last = serde_json::json!({"metadata": {"name": name, "namespace": target.namespace}});
                 watch::until(&cluster, &collection, name, |object| {
                     last = object.cloned().unwrap_or_else(|| last.clone());
@@ -130,6 +134,7 @@ pub async fn run(args: Wait, context: &Context) -> Result<(), Error> {
         for mut found in found {
             let collection = found.resource.collection(Some(found.namespace()));
             let name = found.name().to_owned();
+            label.replace(format!("{}/{name}", found.resource.plural));
             let deleting = matches!(goal, Goal::Delete);
             watch::until(&cluster, &collection, &name, |object| {
                 match object {
@@ -148,9 +153,9 @@ pub async fn run(args: Wait, context: &Context) -> Result<(), Error> {
     };
     // Zero: what is so is so at once; a watch would never say it is not.
     let limit = if args.timeout.is_zero() { Duration::from_secs(1) } else { args.timeout };
-    tokio::time::timeout(limit, waiting).await.unwrap_or_else(|_| {
-        Err(Error::usage(format!("timed out waiting for the condition on {}", args.words.join(" "))))
-    })
+    tokio::time::timeout(limit, waiting)
+        .await
+        .unwrap_or_else(|_| Err(Error::usage(format!("timed out waiting for the condition on {}", label.borrow()))))
 }
 
 #[cfg(test)]

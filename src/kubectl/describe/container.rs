@@ -83,7 +83,7 @@ fn basics(writer: &mut Writer, level: usize, container: &Value, status: Option<&
         let texts: Vec<String> = ports
             .map(|port| {
                 let name = text(&port["name"]);
-                let name = if name.is_empty() || field == "hostPort" { String::new() } else { format!(" ({name})") };
+                let name = if name.is_empty() { String::new() } else { format!(" ({name})") };
                 format!("{}/{}{name}", port[field].as_i64().unwrap_or(0), or(&port["protocol"], "TCP"))
             })
             .collect();

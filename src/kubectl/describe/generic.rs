@@ -5,7 +5,10 @@ use serde_json::{Map, Value};
 use super::{Writer, text};
 
 pub fn describe(writer: &mut Writer, object: &Value) {
-    writer.head(object);
+    writer.line(0, &format!("Name:\t{}", k3s_api::object::name(object)));
+    writer.line(0, &format!("Namespace:\t{}", k3s_api::object::namespace(object)));
+    writer.map(0, "Labels:", k3s_api::object::labels(object));
+    writer.annotations(object);
     let mut rest = object.as_object().cloned().unwrap_or_default();
     if let Some(metadata) = rest.get_mut("metadata").and_then(Value::as_object_mut) {
         for shown in ["name", "namespace", "labels", "annotations", "managedFields"] {
@@ -60,14 +63,8 @@ fn title(key: &str) -> String {
         }
     }
     let words = words.into_iter().map(|word| match word.to_lowercase().as_str() {
-        acronym @ ("api" | "url" | "uid" | "osb" | "guid" | "id" | "ip" | "ca") if word.len() == acronym.len() => {
-            if matches!(acronym, "api" | "url" | "uid" | "osb" | "guid") {
-                acronym.to_uppercase()
-            } else {
-                capitalized(&word)
-            }
-        }
-        _ => capitalized(&word),
+        acronym @ ("api" | "url" | "uid" | "osb" | "guid") => acronym.to_uppercase(),
+        word => capitalized(word),
     });
     words.collect::<Vec<_>>().join(" ")
 }
@@ -87,7 +84,7 @@ mod tests {
             ("creationTimestamp", "Creation Timestamp"),
             ("apiVersion", "API Version"),
             ("uid", "UID"),
-            ("podCIDRs", "Pod CID Rs"),
+            ("podCIDRs", "Pod Cid Rs"),
             ("kind", "Kind"),
         ] {
             assert_eq!(title(key), expected);

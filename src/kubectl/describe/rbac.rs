@@ -18,31 +18,48 @@ pub fn role(writer: &mut Writer, object: &Value) {
     line!(writer, 0, "PolicyRule:");
     line!(writer, 1, "Resources\tNon-Resource URLs\tResource Names\tVerbs");
     line!(writer, 1, "---------\t-----------------\t--------------\t-----");
-    let mut rows: Vec<(String, Vec<String>)> = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
     for rule in items(&object["rules"]) {
-        let (names, verbs) = (joined(&rule["resourceNames"], " "), joined(&rule["verbs"], " "));
+        let verbs: Vec<String> = items(&rule["verbs"]).map(text).collect();
         for group in items(&rule["apiGroups"]) {
             for resource in items(&rule["resources"]) {
-                let group = text(group);
-                let resource = if group.is_empty() { text(resource) } else { format!("{}.{group}", text(resource)) };
-                rows.push((format!("{resource}\t[]\t[{names}]"), vec![verbs.clone()]));
+                let (group, resource, names) = (text(group), text(resource), joined(&rule["resourceNames"], " "));
+                let same = |row: &&mut Row| row.group == group && row.resource == resource && row.names == names;
+                // Rules about the same resource are one line.
+                match rows.iter_mut().find(same) {
+                    Some(row) => row.verbs.extend(verbs.clone()),
+                    None => rows.push(Row { verbs: verbs.clone(), group, resource, names, url: String::new() }),
+                }
             }
         }
         for url in items(&rule["nonResourceURLs"]) {
-            rows.push((format!("\t[{}]\t[]", text(url)), vec![verbs.clone()]));
+            rows.push(Row { verbs: verbs.clone(), url: text(url), ..Row::default() });
         }
     }
-    // Rules about the same resource are one line.
-    rows.sort();
-    rows.dedup_by(|next, first| {
-        let same = next.0 == first.0;
-        if same {
-            first.1.append(&mut next.1);
-        }
-        same
-    });
-    for (what, verbs) in rows {
-        line!(writer, 1, "{what}\t[{}]", verbs.join(" "));
+    rows.sort_by_key(Row::key);
+    for row in rows {
+        let dot = if row.group.is_empty() { "" } else { "." };
+        let Row { verbs, group, resource, names, url } = row;
+        line!(writer, 1, "{resource}{dot}{group}\t[{url}]\t[{names}]\t[{}]", verbs.join(" "));
+    }
+}
+
+/// A line of a role.
+#[derive(Default)]
+struct Row {
+    verbs: Vec<String>,
+    group: String,
+    resource: String,
+    names: String,
+    url: String,
+}
+
+impl Row {
+    /// kubectl orders rules by their text in Go, in which the verbs come first.
+    fn key(&self) -> String {
+        let Self { verbs, group, resource, names, url } = self;
+        let verbs = verbs.join(" ");
+        format!("[{verbs}],APIGroups:[{group}],Resources:[{resource}],ResourceNames:[{names}],NonResourceURLs:[{url}]")
     }
 }
 

@@ -114,7 +114,7 @@ pub async fn run(args: Create, context: &Context) -> Result<(), Error> {
             if documents.is_empty() {
                 return Err(Error::usage("no objects passed to create"));
             }
-            return create(context, documents, &args.flags, "creating").await;
+            return create(context, documents, &args.flags, "created").await;
         }
         Some(Command::Namespace(args)) => {
             let name = one_name(&args.names, "create namespace")?;
@@ -135,7 +135,7 @@ pub async fn run(args: Create, context: &Context) -> Result<(), Error> {
         Some(Command::ClusterRoleBinding(args)) => (args.object(context, "ClusterRoleBinding").await?, args.flags),
         Some(Command::Token(args)) => return token::run(args, context).await,
     };
-    create(context, vec![Document { object, source: String::new() }], &flags, "creating").await
+    create(context, vec![Document { object, source: String::new() }], &flags, "created").await
 }
 
 /// An object of a kind, with what else it has.
@@ -147,8 +147,9 @@ pub fn simple(api_version: &str, kind: &str, name: &str, rest: Value) -> Value {
     object
 }
 
-/// Creates the objects, or only shows them (`--dry-run=client`: then no server is needed).
-pub async fn create(context: &Context, documents: Vec<Document>, flags: &CreateFlags, verb: &str) -> Result<(), Error> {
+/// Creates the objects, or only shows them (`--dry-run=client`: then generated ones need no server). `done` is what its
+/// lines say.
+pub async fn create(context: &Context, documents: Vec<Document>, flags: &CreateFlags, done: &str) -> Result<(), Error> {
     let format = Format::parse(flags.output.as_deref(), None)?;
     let suffix = dry_run_suffix(&flags.dry_run)?;
     let query = Query::new()
@@ -181,11 +182,11 @@ pub async fn create(context: &Context, documents: Vec<Document>, flags: &CreateF
         };
         match attempt.await {
             Ok(found) if format.is_default() || matches!(format, Format::Name) => {
-                format.print_done(&found, &format!("created{suffix}"))?;
+                format.print_done(&found, &format!("{done}{suffix}"))?;
             }
             Ok(found) => created.push(found.object),
             Err(error) if source.is_empty() => errors.push(failed_to_create(error, &kind)),
-            Err(error) => errors.push(error.when(verb, &source)),
+            Err(error) => errors.push(error.when("creating", &source)),
         }
     }
     print_objects(&format, created)?;

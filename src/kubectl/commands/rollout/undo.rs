@@ -8,6 +8,7 @@ use crate::cluster::JSON_PATCH;
 use crate::error::Error;
 use crate::flags::Context;
 use crate::output::Format;
+use crate::target::Found;
 
 #[derive(Debug, Args)]
 pub struct UndoArgs {
@@ -29,7 +30,7 @@ pub async fn run(args: UndoArgs, context: &Context) -> Result<(), Error> {
             )));
         }
         let revisions = history::revisions(&cluster, &found).await?;
-        let template = without_hash(choose(&revisions, args.to_revision)?.template.clone());
+        let template = without_hash(choose(&revisions, args.to_revision, &found)?.template.clone());
         if template == found.object["spec"]["template"] {
             let current = revisions.last().map_or(0, |revision| revision.number);
             format.print_done(
@@ -46,10 +47,13 @@ pub async fn run(args: UndoArgs, context: &Context) -> Result<(), Error> {
     Ok(())
 }
 
-fn choose(revisions: &[Revision], wanted: u64) -> Result<&Revision, Error> {
+fn choose<'r>(revisions: &'r [Revision], wanted: u64, found: &Found) -> Result<&'r Revision, Error> {
     if wanted == 0 {
         let previous = revisions.len().checked_sub(2).and_then(|index| revisions.get(index));
-        return previous.ok_or_else(|| Error::usage("no rollout history found for the object"));
+        return previous.ok_or_else(|| {
+            let kind = found.resource.kind.to_lowercase();
+            Error::usage(format!("no rollout history found for {kind} \"{}\"", found.name()))
+        });
     }
     let found = revisions.iter().find(|revision| revision.number == wanted);
     found.ok_or_else(|| Error::usage(format!("unable to find specified revision {wanted} in history")))
