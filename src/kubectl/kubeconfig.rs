@@ -149,7 +149,9 @@ fn overlay(config: &mut Kubeconfig, flags: &GlobalFlags) -> Result<(), Error> {
     let name = flags.context.clone().or(config.current_context.clone()).unwrap_or_default();
     let found = config.contexts.iter().find(|context| context.name == name).and_then(|named| named.context.clone());
     if found.is_none() && (flags.context.is_some() || !name.is_empty()) {
-        return Err(Error::usage(format!("context \"{name}\" does not exist")));
+        return Err(Error::Plain(format!(
+            "Error in configuration: context was not found for specified context: {name}"
+        )));
     }
     let mut context = found.unwrap_or_default();
     if let Some(cluster) = &flags.cluster {
@@ -272,6 +274,9 @@ mod tests {
         assert_eq!(cluster.server.as_deref(), Some("http://two:2"));
         assert_eq!(config.contexts[0].context.as_ref().unwrap().namespace.as_deref(), Some("n"));
         let flags = GlobalFlags { context: Some("x".into()), ..GlobalFlags::default() };
-        assert_eq!(overlay(&mut config, &flags).unwrap_err().to_string(), "error: context \"x\" does not exist");
+        assert_eq!(
+            overlay(&mut config, &flags).unwrap_err().to_string(),
+            "Error in configuration: context was not found for specified context: x"
+        );
     }
 }

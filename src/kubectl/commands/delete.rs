@@ -150,7 +150,10 @@ impl Delete {
     /// What to delete. Objects that are named need not be read first: the server says if they are not there.
     async fn targets(&self, cluster: &Cluster) -> Result<(Vec<Found>, Vec<Error>), Error> {
         if self.words.is_empty() && self.files.is_empty() {
-            return Err(Error::usage("You must provide one or more resources by argument or filename."));
+            return Err(Error::usage(
+                "You must provide one or more resources by argument or filename.\nExample resource specifications include:\n   \
+                 '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'",
+            ));
         }
         let mut found = Vec::new();
         let mut errors = Vec::new();

@@ -218,7 +218,7 @@ async fn tables(args: &Get, format: &Format, cluster: &Cluster, targets: &[Targe
         let table = serde_json::json!({"columnDefinitions": group.definitions.take(), "rows": group.rows});
         let options = args.options(format, &group.resource, several);
         let text = Printer::new(options, group.resource.kind_name()).render(&table, None);
-        output::write(format_args!("{}{text}", if index > 0 { "\n" } else { "" }))?;
+        output::write(format_args!("{}{text}", if index > 0 && !args.no_headers { "\n" } else { "" }))?;
     }
     if groups.is_empty() && errors.is_empty() && !args.ignore_not_found {
         let namespaced = targets.iter().any(|target| target.resource.namespaced);
@@ -297,7 +297,7 @@ async fn objects(args: &Get, format: &Format, cluster: &Cluster, targets: &[Targ
     let single = targets.len() == 1 && targets[0].name.is_some();
     let whole = if single { items.pop() } else { Some(output::list_of(items)) };
     if let Some(mut whole) = whole {
-        if !args.show_managed_fields {
+        if !args.show_managed_fields && matches!(format, Format::Json | Format::Yaml) {
             output::hide_managed_fields(&mut whole);
         }
         output::write(format.render(&whole, !args.no_headers)?)?;
@@ -348,7 +348,7 @@ async fn follow(args: &Get, format: &Format, cluster: &Cluster, targets: &[Targe
             Format::Default | Format::Wide => output::write(printer.render(&as_table(object), Some(event))),
             Format::Name => output::write(format_args!("{}\n", resource.named(k3s_api::object::name(&object)))),
             _ => {
-                if !args.show_managed_fields {
+                if !args.show_managed_fields && matches!(format, Format::Json | Format::Yaml) {
                     output::hide_managed_fields(&mut object);
                 }
                 if args.output_watch_events {

@@ -130,7 +130,13 @@ impl Logs {
                 target::list(cluster, &pods::pod_resource(), Some(&cluster.namespace), &query).await
             }
             (Some(word), None) => {
-                let found = pods::named(cluster, word).await?;
+                let found = pods::named(cluster, word).await.map_err(|error| match error {
+                    Error::Api(error) if error.reason == "NotFound" => Error::usage(format!(
+                        "error from server (NotFound): {} in namespace \"{}\"",
+                        error.message, cluster.namespace
+                    )),
+                    other => other,
+                })?;
                 if self.all_pods {
                     return pods::of(cluster, found).await;
                 }

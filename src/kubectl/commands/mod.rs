@@ -32,6 +32,7 @@ mod wait;
 
 use std::ffi::OsString;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::arguments;
@@ -115,6 +116,11 @@ pub async fn run(args: impl Iterator<Item = OsString>) -> Result<(), Error> {
     let matches = match root.clone().try_get_matches_from(&words) {
         Ok(matches) => matches,
         Err(error) => {
+            // Nothing was asked of a command that has commands of its own: its help says which.
+            if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+                crate::output::write(error.render())?;
+                return if words.len() > 1 { Err(Error::Silent(1)) } else { Ok(()) };
+            }
             return match arguments::complaint(&error, &words, &root) {
                 Some(complaint) => Err(complaint),
                 None => crate::output::write(error.render()),

@@ -39,8 +39,8 @@ fn parse(word: &str) -> Result<Change, Error> {
     let (text, remove) = word.strip_suffix('-').map_or((word, false), |text| (text, true));
     let (key_value, effect) = text.split_once(':').unwrap_or((text, ""));
     let (key, value) = key_value.split_once('=').unwrap_or((key_value, ""));
-    let known = matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute");
-    if !known && !(remove && effect.is_empty()) {
+    let any_effect = remove && effect.is_empty();
+    if !any_effect && !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
         return Err(Error::usage(format!("invalid taint effect: {effect}, unsupported taint effect")));
     }
     Ok(Change { key: key.to_owned(), value: value.to_owned(), effect: effect.to_owned(), remove })

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Writer, items, joined, or, text};
+use super::{Writer, items, or, text};
 use crate::line;
 
 /// Name, labels and annotations: no namespace, which kubectl does not show here.
@@ -23,12 +23,24 @@ pub fn role(writer: &mut Writer, object: &Value) {
         let verbs: Vec<String> = items(&rule["verbs"]).map(text).collect();
         for group in items(&rule["apiGroups"]) {
             for resource in items(&rule["resources"]) {
-                let (group, resource, names) = (text(group), text(resource), joined(&rule["resourceNames"], " "));
-                let same = |row: &&mut Row| row.group == group && row.resource == resource && row.names == names;
-                // Rules about the same resource are one line.
-                match rows.iter_mut().find(same) {
-                    Some(row) => row.verbs.extend(verbs.clone()),
-                    None => rows.push(Row { verbs: verbs.clone(), group, resource, names, url: String::new() }),
+                let (group, resource) = (text(group), text(resource));
+                let mut names: Vec<String> = items(&rule["resourceNames"]).map(text).collect();
+                if names.is_empty() {
+                    names.push(String::new());
+                }
+                for names in names {
+                    let same = |row: &&mut Row| row.group == group && row.resource == resource && row.names == names;
+                    // Rules about the same objects are one line.
+                    match rows.iter_mut().find(same) {
+                        Some(row) => row.verbs.extend(verbs.clone()),
+                        None => rows.push(Row {
+                            verbs: verbs.clone(),
+                            group: group.clone(),
+                            resource: resource.clone(),
+                            names,
+                            url: String::new(),
+                        }),
+                    }
                 }
             }
         }
@@ -38,9 +50,13 @@ pub fn role(writer: &mut Writer, object: &Value) {
     }
     rows.sort_by_key(Row::key);
     for row in rows {
-        let dot = if row.group.is_empty() { "" } else { "." };
         let Row { verbs, group, resource, names, url } = row;
-        line!(writer, 1, "{resource}{dot}{group}\t[{url}]\t[{names}]\t[{}]", verbs.join(" "));
+        let resource = match (group.as_str(), resource.split_once('/')) {
+            ("", _) => resource,
+            (group, Some((resource, subresource))) => format!("{resource}.{group}/{subresource}"),
+            (group, None) => format!("{resource}.{group}"),
+        };
+        line!(writer, 1, "{resource}\t[{url}]\t[{names}]\t[{}]", verbs.join(" "));
     }
 }
 
