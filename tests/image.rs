@@ -25,10 +25,7 @@ impl Image {
     /// # Panics
     /// If the path is longer than tar allows.
     pub fn file(mut self, path: &str, mode: u32, content: &[u8]) -> Self {
-        let mut header = Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(mode);
-        header.set_cksum();
+        let mut header = header(EntryType::Regular, content.len(), mode);
         self.layer.append_data(&mut header, path, content).expect("a valid entry");
         self
     }
@@ -38,11 +35,7 @@ impl Image {
     /// # Panics
     /// If the path is longer than tar allows.
     pub fn folder(mut self, path: &str, mode: u32) -> Self {
-        let mut header = Header::new_gnu();
-        header.set_entry_type(EntryType::Directory);
-        header.set_size(0);
-        header.set_mode(mode);
-        header.set_cksum();
+        let mut header = header(EntryType::Directory, 0, mode);
         self.layer.append_data(&mut header, path, std::io::empty()).expect("a valid entry");
         self
     }
@@ -52,9 +45,7 @@ impl Image {
     /// # Panics
     /// If a path is longer than tar allows.
     pub fn link(mut self, path: &str, target: &str) -> Self {
-        let mut header = Header::new_gnu();
-        header.set_entry_type(EntryType::Symlink);
-        header.set_size(0);
+        let mut header = header(EntryType::Symlink, 0, 0o777);
         self.layer.append_link(&mut header, path, target).expect("a valid entry");
         self
     }
@@ -89,10 +80,7 @@ impl Image {
             (layer_name.as_str(), layer),
             ("manifest.json", manifest.to_string().into_bytes()),
         ] {
-            let mut header = Header::new_gnu();
-            header.set_size(content.len() as u64);
-            header.set_mode(0o644);
-            header.set_cksum();
+            let mut header = header(EntryType::Regular, content.len(), 0o644);
             archive.append_data(&mut header, name, content.as_slice()).expect("a valid entry");
         }
         archive.into_inner().expect("an archive in memory")
@@ -147,6 +135,19 @@ fn libraries(program: &str) -> Vec<String> {
     let output = std::process::Command::new("ldd").arg(program).output().expect("ldd");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
+}
+
+/// Of a file of root's from the beginning of time, so that the same content makes the same image.
+fn header(kind: EntryType, size: usize, mode: u32) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(size as u64);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_cksum();
+    header
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -34,9 +34,15 @@ impl User {
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("setpriv");
         command
-            .args(["--reuid", &self.name, "--regid", &self.name, "--init-groups", "--reset-env", "--"])
+            .args(["--reuid", &self.name, "--regid", &self.name, "--init-groups", "--"])
             .arg(program)
             .current_dir(&self.home)
+            .env_clear()
+            .env("HOME", &self.home)
+            .env("USER", &self.name)
+            .env("LOGNAME", &self.name)
+            .env("SHELL", "/bin/sh")
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
             .env("XDG_RUNTIME_DIR", format!("/run/user/{}", self.uid));
         command
     }

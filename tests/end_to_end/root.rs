@@ -14,7 +14,8 @@ fn root_works_on_a_cluster_without_the_launcher() {
         .expect("namespaces");
     for args in [
         &["link", "set", "lo", "up"][..],
-        &["link", "add", "uplink", "type", "dummy"],
+        &["link", "add", "uplink", "type", "veth", "peer", "name", "provider"],
+        &["link", "set", "provider", "up"],
         &["addr", "add", "198.51.100.2/24", "dev", "uplink"],
         &["link", "set", "uplink", "up"],
         &["route", "add", "default", "via", "198.51.100.1"],
