@@ -155,7 +155,7 @@ pub fn check_kubectl(cluster: &Cluster) {
     assert!(wide.lines().next().is_some_and(|head| head.contains("NOMINATED NODE")), "{wide}");
     assert!(cluster.kubectl(&["get", "pod", &pod, "-o", "yaml"]).contains("phase: Running"));
     let described = cluster.kubectl(&["describe", "pod", &pod]);
-    for text in ["Successfully assigned", "Started container web", "Readiness:"] {
+    for text in ["Successfully assigned", "Started", "Readiness:"] {
         assert!(described.contains(text), "{text:?} is not in:\n{described}");
     }
     assert!(cluster.kubectl(&["describe", "node"]).contains("Allocatable"));
@@ -239,10 +239,12 @@ pub fn check_change(cluster: &Cluster, node_port: u16) {
     });
 }
 
-/// Containers by id, with how often their place was restarted.
+/// Containers of pods that are there to stay, by id, with how often their place was restarted.
 pub fn containers(cluster: &Cluster) -> Vec<(String, u64)> {
     let list = cluster.get(&["pods", "-A"]);
-    let statuses = list["items"].as_array().into_iter().flatten().flat_map(|pod| {
+    let living =
+        list["items"].as_array().into_iter().flatten().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    let statuses = living.flat_map(|pod| {
         let statuses = pod["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
         statuses.into_iter().map(|it: Value| {
             (it["containerID"].as_str().unwrap_or_default().to_owned(), it["restartCount"].as_u64().unwrap_or(u64::MAX))
