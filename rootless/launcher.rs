@@ -23,7 +23,7 @@ use crate::init::{self, Keep, Mapped, Ready, SetUp};
 use crate::namespaces::{self, Program};
 use crate::network::{NetworkDriver, NetworkError, RunningDriver, TAP, last_words};
 use crate::port::{self, OpenPort};
-use crate::process::ProcessId;
+use crate::process::{self, ProcessId};
 use crate::slirp4netns::{Slirp4netns, Slirp4netnsDriver};
 use crate::state::{InitRecord, StateDir};
 
@@ -105,11 +105,21 @@ struct Namespaces {
     ours: bool,
 }
 
+/// How long the processes of namespaces that are being killed may take.
+const DYING: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Those that live from an earlier launch.
 fn join(state: &StateDir, config: &Config) -> Result<Option<Namespaces>, Error> {
     let Some(mut record) = state.living_init()? else { return Ok(None) };
     let pidfd = record.process.open().map_err(|source| Error::Launcher { doing: "look for the namespaces", source })?;
     let Some(pidfd) = pidfd else { return Ok(None) };
+    // An init that is being killed loses its namespaces a moment before it is gone.
+    let link = std::fs::read_link(format!("/proc/{}/ns/mnt", record.process.pid));
+    if link.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        let waited = process::wait_readable(&pidfd, DYING);
+        waited.map_err(|source| Error::Launcher { doing: "wait for the end of the old namespaces", source })?;
+        return Ok(None);
+    }
     info!(pid = record.process.pid, "joining the namespaces of an earlier start");
     if record.copy_up_dirs != config.copy_up_dirs {
         let warning =

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use hickory_server::Server;
 use k3s_client::Informers;
 use tokio::net::{TcpListener, UdpSocket};
@@ -71,7 +72,12 @@ const TCP_RESPONSES: usize = 16;
 ///
 /// # Errors
 /// An address that is taken, a bad domain, resolvers that can't be read.
-pub async fn run(config: Config, informers: Informers, cancel: CancellationToken) -> Result<(), Error> {
+pub fn run(config: Config, informers: Informers, cancel: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+    // Boxed so that the server is compiled with this crate, not with each program that runs it.
+    Box::pin(serve(config, informers, cancel))
+}
+
+async fn serve(config: Config, informers: Informers, cancel: CancellationToken) -> Result<(), Error> {
     let records = records::Records::follow(&informers, cancel.clone());
     let handler = handler::Handler::new(&config, records.clone())?;
     let listen = |source| Error::Listen { address: config.dns, source };

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::header::WARNING;
 use http::{HeaderValue, Method, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use k3s_api::authentication::UserInfo;
 use k3s_api::resource::Verbs;
@@ -27,12 +29,15 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// Warnings are not longer than this together, so that clients can read the headers.
 const MAX_WARNINGS: usize = 4096;
 
+/// A request's body, from wherever: with one type for all, the pipeline is compiled once, and here.
+pub(crate) type RequestBody = UnsyncBoxBody<Bytes, std::io::Error>;
+
 /// Answers a request. Never fails: an error is a response too.
-pub(crate) async fn handle<B>(server: ApiServer, request: Request<B>) -> Response<Body>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
+pub(crate) fn handle(server: ApiServer, request: Request<RequestBody>) -> BoxFuture<'static, Response<Body>> {
+    Box::pin(answer(server, request))
+}
+
+async fn answer(server: ApiServer, request: Request<RequestBody>) -> Response<Body> {
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = RequestInfo::new(request.method(), request.uri().path(), &query);
     let user = request.extensions().get::<UserInfo>().cloned().unwrap_or_else(anonymous);
@@ -51,7 +56,12 @@ fn anonymous() -> UserInfo {
 }
 
 /// What is no resource: discovery, OpenAPI, health, version.
-async fn document<B>(server: ApiServer, request: Request<B>, info: &RequestInfo, query: &Query) -> Response<Body> {
+async fn document(
+    server: ApiServer,
+    request: Request<RequestBody>,
+    info: &RequestInfo,
+    query: &Query,
+) -> Response<Body> {
     if let Some(response) = health::handle(&server, &info.path, query).await {
         return response;
     }
@@ -71,17 +81,13 @@ async fn document<B>(server: ApiServer, request: Request<B>, info: &RequestInfo,
 }
 
 /// What a request for a resource is answered with.
-async fn resource<B>(
+async fn resource(
     server: ApiServer,
-    request: Request<B>,
+    request: Request<RequestBody>,
     info: RequestInfo,
     query: Query,
     user: UserInfo,
-) -> Response<Body>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
+) -> Response<Body> {
     let row = match route(&server, &info, request.method()) {
         Ok(row) => row,
         Err(status) => return response::status(&status),

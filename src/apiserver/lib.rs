@@ -42,6 +42,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use tower::Service;
 
 use authentication::Authenticator;
@@ -177,6 +178,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let server = self.clone();
-        async move { Ok(dispatch::handle(server, request).await) }.boxed()
+        let request = request.map(|body| body.map_err(std::io::Error::other).boxed_unsync());
+        dispatch::handle(server, request).map(Ok).boxed()
     }
 }

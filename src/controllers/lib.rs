@@ -24,6 +24,7 @@ mod serviceaccount;
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use ipnet::IpNet;
 use k3s_client::{Change, Changes, Informers};
 use tokio::task::JoinSet;
@@ -72,7 +73,17 @@ fn is_status<T>(result: &Result<T, kube::Error>, code: u16) -> bool {
 /// Runs all controllers until cancelled. One that panics is started again.
 ///
 /// `informers` watch as `system:kube-controller-manager`, which may read everything.
-pub async fn run(config: Config, informers: Informers, client_for: &ClientFor, cancel: CancellationToken) {
+pub fn run(
+    config: Config,
+    informers: Informers,
+    client_for: &ClientFor,
+    cancel: CancellationToken,
+) -> BoxFuture<'_, ()> {
+    // Boxed so that the loops are compiled with this crate, not with each program that runs them.
+    Box::pin(run_all(config, informers, client_for, cancel))
+}
+
+async fn run_all(config: Config, informers: Informers, client_for: &ClientFor, cancel: CancellationToken) {
     let mut tasks = JoinSet::new();
     macro_rules! start {
         ($($controller:ident as $account:literal),* $(,)?) => {$({

@@ -27,13 +27,20 @@ mod watch;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use futures::future::LocalBoxFuture;
+
 /// Runs one kubectl command. `args` are the words after `kubectl`.
 ///
 /// Uses the process's standard streams. The caller provides the tokio runtime (with I/O, time and signals) and has
 /// installed rustls's ring provider. A thread that waits for standard input may outlive the call: it holds no task of the
 /// runtime.
-pub async fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
-    match commands::run(args).await {
+pub fn run(args: impl Iterator<Item = OsString>) -> LocalBoxFuture<'static, ExitCode> {
+    // Boxed so that the commands are compiled with this crate, not with each program that runs them.
+    Box::pin(execute(args.collect()))
+}
+
+async fn execute(args: Vec<OsString>) -> ExitCode {
+    match commands::run(args.into_iter()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
     }

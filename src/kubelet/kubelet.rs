@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use k3s_client::Informers;
 use k3s_cri::{ImageService, RuntimeService};
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -73,7 +74,12 @@ impl Kubelet {
     }
 
     /// Runs until `cancel`. Pods keep running; the next kubelet takes them up.
-    pub async fn run(&self, cancel: CancellationToken) {
+    pub fn run(&self, cancel: CancellationToken) -> BoxFuture<'_, ()> {
+        // Boxed so that the pods' loops are compiled with this crate, not with each program that runs them.
+        Box::pin(self.run_until(cancel))
+    }
+
+    async fn run_until(&self, cancel: CancellationToken) {
         let Some(outbox) = self.outbox.lock().take() else {
             tracing::error!("the kubelet runs already");
             return;

@@ -17,6 +17,7 @@ mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use k3s_client::{Change, Changes, Informer, Informers};
 use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod};
 use kube::api::PostParams;
@@ -32,7 +33,12 @@ use queue::{Key, Queue};
 pub const NAME: &str = "default-scheduler";
 
 /// Schedules until cancelled.
-pub async fn run(informers: Informers, cancel: CancellationToken) {
+pub fn run(informers: Informers, cancel: CancellationToken) -> BoxFuture<'static, ()> {
+    // Boxed so that the scheduler is compiled with this crate, not with each program that runs it.
+    Box::pin(schedule(informers, cancel))
+}
+
+async fn schedule(informers: Informers, cancel: CancellationToken) {
     let scheduler = Scheduler {
         pods: informers.of::<Pod>(),
         nodes: informers.of::<Node>(),

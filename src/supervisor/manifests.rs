@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use futures::future::BoxFuture;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResource;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersion};
@@ -106,7 +107,12 @@ impl Deployer {
     }
 
     /// Deploys until cancelled. What fails is logged and tried again.
-    pub async fn run(mut self, cancel: CancellationToken) {
+    pub fn run(self, cancel: CancellationToken) -> BoxFuture<'static, ()> {
+        // Boxed so that it is compiled with this crate, not with each program that runs it.
+        Box::pin(self.follow(cancel))
+    }
+
+    async fn follow(mut self, cancel: CancellationToken) {
         let mut wait = PERIOD;
         loop {
             for path in self.files() {

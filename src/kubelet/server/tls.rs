@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -64,7 +65,18 @@ pub fn config(
 }
 
 /// Serves port 10250 on `listener` until `cancel`, to those that `admitted` names.
-pub async fn serve(
+pub fn serve(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    kubelet: Arc<Kubelet>,
+    admitted: Admitted,
+    cancel: CancellationToken,
+) -> BoxFuture<'static, ()> {
+    // Boxed so that the handlers are compiled with this crate, not with each program that serves them.
+    Box::pin(accept(listener, tls, kubelet, admitted, cancel))
+}
+
+async fn accept(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     kubelet: Arc<Kubelet>,
