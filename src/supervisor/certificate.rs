@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(again.issue(&path, "k3s", &server("127.0.0.1")).unwrap().certificate, first.certificate);
         let other = again.issue(&path, "k3s", &server("10.0.0.1")).unwrap();
         assert_ne!(other.certificate, first.certificate);
-        let stranger = Authority::load_or_create(&dir.path().to_owned(), "client-ca").unwrap();
+        let stranger = Authority::load_or_create(dir.path(), "client-ca").unwrap();
         assert_ne!(stranger.issue(&path, "k3s", &server("10.0.0.1")).unwrap().certificate, other.certificate);
     }
 
