@@ -21,6 +21,11 @@ fn an_ordinary_user_works_on_a_cluster_of_his_own() {
     web::check_network(&cluster, 30081);
     web::check_kubectl(&cluster);
     web::check_streams(&cluster);
+    let kubeconfig = cluster.kubeconfig.display();
+    let embedded = format!("{} kubectl --kubeconfig {kubeconfig}", k3s_tests::binary().display());
+    web::check_terminal_and_port(&cluster, &embedded, 16491);
+    let stock = format!("{} --kubeconfig {kubeconfig}", kubectl_of_kubernetes().display());
+    web::check_terminal_and_port(&cluster, &stock, 16492);
     web::check_change(&cluster, 30081);
     stock_kubectl(&cluster);
     survives(&user, &mut cluster);

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use k3s_tests::{Cluster, busybox_image, eventually};
@@ -225,6 +225,38 @@ spec:
     assert!(ended.success(), "{ended}");
     watch.kill().expect("a running kubectl");
     watch.wait().expect("an ended kubectl");
+}
+
+/// A terminal in a container, and one of its ports here, through `kubectl` as a shell would call it.
+pub fn check_terminal_and_port(cluster: &Cluster, kubectl: &str, port: u16) {
+    let pod = pods(cluster)[0].clone();
+    // `script` gives the command a terminal, as a person has one.
+    let typed = format!("{kubectl} exec -it {pod} -- sh -c 'tty; stty size; read line; echo got $line'");
+    let mut terminal = Command::new("script")
+        .args(["--quiet", "--return", "--command", &format!("stty rows 33 cols 77; {typed}"), "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script");
+    let mut stdin = terminal.stdin.take().expect("a pipe");
+    stdin.write_all(b"hello\n").expect("input taken");
+    let output = terminal.wait_with_output().expect("an ended terminal");
+    drop(stdin);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{typed}: {}: {text}", output.status);
+    for line in ["/dev/pts/", "33 77", "got hello"] {
+        assert!(text.contains(line), "{line:?} is not in {text:?}");
+    }
+
+    let command = format!("exec {kubectl} port-forward pod/{pod} {port}:8080");
+    let mut forward = Command::new("sh").args(["-c", &command]).stdout(Stdio::null()).spawn().expect("a shell");
+    for _ in 0..3 {
+        let page =
+            eventually("the forwarded port answers", LIMIT, || fetch(([127, 0, 0, 1], port).into(), "/index.html"));
+        assert!(page.ends_with("from a config map\n"), "{page:?}");
+    }
+    forward.kill().expect("a running kubectl");
+    forward.wait().expect("an ended kubectl");
 }
 
 /// A change is applied and takes effect.

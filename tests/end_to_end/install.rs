@@ -1,0 +1,54 @@
+//! `./install.sh`, as root for an ordinary user.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use k3s_tests::User;
+
+/// Runs the script of this checkout.
+fn install(user: &User, variables: &[(&str, &str)]) -> Output {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    Command::new("sh")
+        .arg(checkout.join("install.sh"))
+        .arg("--https-listen-port=16451")
+        .env("INSTALL_K3S_USER", &user.name)
+        .env("INSTALL_K3S_BIN_DIR", user.home.join("bin"))
+        .envs(variables.iter().copied())
+        .output()
+        .expect("a shell")
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn install_sh_brings_up_a_cluster_and_a_second_run_changes_nothing() {
+    let user = User::create("install");
+    let first = install(&user, &[]);
+    assert!(first.status.success(), "{}", said(&first));
+    assert!(said(&first).contains("ready: KUBECONFIG="), "{}", said(&first));
+    let pid = std::fs::read_to_string(user.home.join(".rancher/k3s/k3s.pid")).expect("a pid file");
+    let second = install(&user, &[]);
+    assert!(second.status.success(), "{}", said(&second));
+    assert!(said(&second).contains(&format!("k3s runs already (pid {})", pid.trim())), "{}", said(&second));
+    assert_eq!(std::fs::read_to_string(user.home.join(".rancher/k3s/k3s.pid")).expect("a pid file"), pid);
+    let kubectl = user.command(&user.home.join("bin/k3s")).args(["kubectl", "get", "nodes"]).output().expect("kubectl");
+    assert!(said(&kubectl).contains("Ready"), "{}", said(&kubectl));
+}
+
+#[test]
+fn install_sh_refuses_what_it_can_not_do() {
+    let user = User::create("refuse");
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    // The user can't look into the checkout everywhere, so the script is handed in.
+    let script = std::fs::read_to_string(checkout.join("install.sh")).expect("a script");
+    let output = user
+        .command(Path::new("sh"))
+        .args(["-c", &script, "install.sh"])
+        .env("INSTALL_K3S_USER", "root")
+        .output()
+        .expect("a shell");
+    assert!(!output.status.success());
+    assert!(said(&output).contains("only root can install for another user (root)"), "{}", said(&output));
+}
