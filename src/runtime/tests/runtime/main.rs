@@ -68,31 +68,51 @@ fn main() -> ExitCode {
     if first.as_deref() == Some("write-to-self".as_ref()) {
         return builtin::write_to_self();
     }
-    let filter = first.and_then(|first| first.into_string().ok()).filter(|first| !first.starts_with('-'));
+    let args: Vec<String> = first.into_iter().chain(args).filter_map(|arg| arg.into_string().ok()).collect();
+    let has = |flag: &str| args.iter().any(|arg| arg == flag);
+    if has("--list") {
+        // As cargo-nextest asks; it asks again for ignored tests, of which there are none.
+        TESTS.iter().filter(|_| !has("--ignored")).for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    let name = args.iter().find(|arg| !arg.starts_with('-')).cloned();
+    let filter = Filter { name, exact: has("--exact") };
     let mut failed = 0;
     if is_root() {
-        failed += run(filter.as_deref());
+        failed += run(&filter);
         if std::env::var_os("IN_USER_NAMESPACE").is_none() {
-            failed += rootless(filter.as_deref());
+            failed += rootless(&filter);
         }
     } else {
-        failed += rootless(filter.as_deref());
+        failed += rootless(&filter);
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Which tests to run: all, those with `name` in theirs, or exactly that one.
+struct Filter {
+    name: Option<String>,
+    exact: bool,
+}
+
+impl Filter {
+    fn takes(&self, test: &str) -> bool {
+        self.name.as_deref().is_none_or(|name| if self.exact { test == name } else { test.contains(name) })
+    }
 }
 
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-fn run(filter: Option<&str>) -> usize {
+fn run(filter: &Filter) -> usize {
     let mode = if node::is_rootless() { "user namespace" } else { "root" };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => panic!("no tokio runtime: {error}"),
     };
     let mut failed = 0;
-    for (name, test) in TESTS.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter))) {
+    for (name, test) in TESTS.iter().filter(|(name, _)| filter.takes(name)) {
         let began = std::time::Instant::now();
         let limit = std::time::Duration::from_secs(60);
         let outcome =
@@ -110,7 +130,7 @@ fn run(filter: Option<&str>) -> usize {
 }
 
 /// Runs everything again in a user namespace of an ordinary user who has subordinate ids.
-fn rootless(filter: Option<&str>) -> usize {
+fn rootless(filter: &Filter) -> usize {
     let user = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
     let Some(user) = user.lines().filter_map(|line| line.split(':').next()).find(|name| *name != "root") else {
         println!("test of user namespaces ... skipped: no ordinary user has a line in /etc/subuid");
@@ -125,9 +145,10 @@ fn rootless(filter: Option<&str>) -> usize {
     std::os::unix::fs::chown(&binary, Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).expect("chown");
     let inside = format!(
         "IN_USER_NAMESPACE=1 TMPDIR=/tmp unshare --user --map-root-user --map-auto --mount --pid --fork --kill-child \
-         --mount-proc --propagation private sh -c '\"$0\" \"$@\"; exit $?' {} {}",
+         --mount-proc --propagation private sh -c '\"$0\" \"$@\"; exit $?' {} {} {}",
         binary.display(),
-        filter.unwrap_or_default()
+        filter.name.as_deref().unwrap_or_default(),
+        if filter.exact { "--exact" } else { "" }
     );
     let mut command = if is_root() { Command::new("su") } else { Command::new("sh") };
     if is_root() {
