@@ -22,7 +22,7 @@ const APISERVER_ARGS: &[&str] = &["token-auth-file"];
 pub struct Server {
     pub rootless: bool,
     pub debug: bool,
-    /// klog's level: 0 is info, 4 and above are debug, 6 and above trace.
+    /// klog's level: 0 is info, 4 and above are debug.
     pub verbosity: u8,
     pub log: Option<PathBuf>,
     pub also_log_to_stderr: bool,

@@ -13,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// Where logs go and how much of them.
 pub struct Settings {
     pub debug: bool,
-    /// klog's: from 4 on debug, from 6 on trace.
+    /// klog's: from 4 on debug.
     pub verbosity: u8,
     pub file: Option<PathBuf>,
     pub also_stderr: bool,
@@ -25,7 +25,6 @@ pub struct Settings {
 /// A log file that can't be opened.
 pub fn start(settings: &Settings) -> anyhow::Result<()> {
     let level = match settings.verbosity {
-        6.. => Level::TRACE,
         4.. => Level::DEBUG,
         _ if settings.debug => Level::DEBUG,
         _ => Level::INFO,

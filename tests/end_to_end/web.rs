@@ -232,7 +232,7 @@ pub fn check_terminal_and_port(cluster: &Cluster, kubectl: &str, port: u16) {
     let pod = pods(cluster)[0].clone();
     // `script` gives the command a terminal, as a person has one. Its size comes after the start.
     let typed = format!(
-        "{kubectl} exec -it {pod} -- sh -c 'tty; until stty size 2>/dev/null; do sleep 0.1; done; read line; echo got $line'"
+        "{kubectl} exec -it {pod} -- sh -c 'tty; for i in $(seq 20); do size=$(stty size 2>/dev/null); case $size in ?*) break ;; esac; sleep 0.1; done; echo $size; read line; echo got $line'"
     );
     let mut terminal = Command::new("script")
         .args(["--quiet", "--return", "--command", &format!("stty rows 33 cols 77; {typed}"), "/dev/null"])
