@@ -223,11 +223,11 @@ impl<'a> Cluster<'a> {
         image.save(&folder.join(name));
     }
 
-    /// Ends the pods of root's cluster, which outlive the server: they have this process's mount namespace. Those of a
+    /// Ends the pods of root's cluster, which outlive the server: they have the mount namespace of the test, a thread. Those of a
     /// user end with the user's processes.
     pub fn end_pods(&self) {
         let Ok(entries) = std::fs::read_dir("/proc") else { return };
-        let own = std::fs::read_link("/proc/self/ns/mnt").expect("this process's mount namespace");
+        let own = std::fs::read_link("/proc/thread-self/ns/mnt").expect("this thread's mount namespace");
         for pid in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
