@@ -57,7 +57,7 @@ impl Node {
                 cmd: Vec::new(),
                 user: String::new(),
             }],
-            cgroup: Cgroup::Unavailable("no cgroup v2 subtree has been delegated to k3s".to_owned()),
+            cgroup: Cgroup::Unavailable("this version does not set up a cgroup subtree for pods".to_owned()),
         })
         .await?;
         let importing = runtime.clone();
