@@ -31,6 +31,7 @@ while read -r command package; do
     command -v "$command" >/dev/null 2>&1 || missing="$missing $package"
 done <<EOF
 cc gcc
+protoc protobuf-compiler
 slirp4netns slirp4netns
 newuidmap uidmap
 setpriv util-linux
