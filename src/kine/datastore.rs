@@ -1,13 +1,24 @@
 //! The datastore as the API server sees it: etcd's semantics as a Rust trait.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
+
+use crate::{Error, Txn, TxnResponse};
 
 /// A position in the one, strictly increasing history of all writes. An empty datastore is at revision 1, as in etcd,
 /// so the first write makes revision 2; 0 means "none" or "now", depending on the call. Kubernetes shows it as
 /// `resourceVersion`.
 pub type Revision = i64;
+
+/// The name of a lease that was granted: positive, chosen by who asked for it, or by the datastore.
+pub type LeaseId = i64;
+
+/// As `end` of a range: there is no end, the range has all keys from `start` on. (etcd's own sign for it. As a plain
+/// end it would leave no key but the empty one, which can't exist.)
+pub const UNBOUNDED: Bytes = Bytes::from_static(b"\0");
 
 /// A key with its value at some revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +29,11 @@ pub struct KeyValue {
     pub create_revision: Revision,
     /// The revision of the write that made this value.
     pub mod_revision: Revision,
-    /// The time to live this value was written with, in seconds; 0 for none. See [`Datastore::create`].
+    /// How often the key was written since it was created: 1 for a key that was only created. What kine wrote has no
+    /// such number; there the writes are counted that compaction has left.
+    pub version: i64,
+    /// What ends the key by itself; 0: nothing. The id of the lease it is attached to, or the time to live in seconds
+    /// that it was written with, see [`Datastore::create`].
     pub lease: i64,
 }
 
@@ -76,38 +91,43 @@ pub struct Range {
     pub count: i64,
 }
 
-/// Why a request was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Create found the key, or update/delete found another revision than expected. `current` is what is there now:
-    /// `None` when the key does not exist.
-    #[error("{key}: the key is at another revision than expected")]
-    Conflict { key: String, current: Option<Box<KeyValue>>, revision: Revision },
-    /// The revision asked for is older than the last compaction.
-    #[error("required revision {asked} has been compacted (oldest is {compacted})")]
-    Compacted { asked: Revision, compacted: Revision },
-    /// The revision asked for has not happened yet.
-    #[error("required revision {asked} is a future revision (newest is {current})")]
-    Future { asked: Revision, current: Revision },
-    /// The disk is full; reads go on, and writes will succeed again when there is space.
-    #[error("cannot write to {path}: no space left on the device")]
-    NoSpace { path: String },
-    /// Another process has the datastore open.
-    #[error("{path} is in use by another process: {detail}")]
-    InUse { path: String, detail: String },
-    /// The file is damaged.
-    #[error("{path} is damaged: {detail}")]
-    Corrupt { path: String, detail: String },
-    /// The datastore is stopping or has stopped.
-    #[error("the datastore is closed")]
-    Closed,
-    /// Anything else the backend says.
-    #[error("datastore: {doing}: {detail}")]
-    Backend { doing: &'static str, detail: String },
+/// A granted lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    pub id: LeaseId,
+    /// The time to live it was granted, in seconds.
+    pub ttl: i64,
+    /// How long it lives, if it is not kept alive.
+    pub remaining: Duration,
 }
 
-/// Key-value store with revisions, compare-and-swap and watches: the subset of etcd v3 that Kubernetes needs. A write
-/// that returned `Ok` is on disk. Source: <https://etcd.io/docs/v3.5/learning/api/>.
+/// How a datastore is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The newest revision.
+    pub revision: Revision,
+    /// The history is forgotten up to here: the oldest revision that can be read, 0 if there was no compaction yet.
+    pub compacted: Revision,
+    /// What it takes on the disk, in bytes.
+    pub size: u64,
+    /// How much of that holds data; the rest is free for what is written next.
+    pub size_in_use: u64,
+}
+
+/// The whole datastore at one moment, as a file is that [`sqlite::restore`](crate::sqlite::restore) takes.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// In bytes.
+    pub size: u64,
+    /// Its bytes in order. An error is the last item; so is a channel that closes early, which shows in the size.
+    pub chunks: mpsc::Receiver<Result<Bytes, Error>>,
+}
+
+/// Key-value store with revisions, compare-and-swap, transactions, leases and watches: etcd v3. A write that returned
+/// `Ok` is on disk. Source: <https://etcd.io/docs/v3.5/learning/api/>.
+///
+/// Ranges are half-open, `[start, end)`, in the order of bytes; [`UNBOUNDED`] as `end` has all keys from `start` on. The
+/// range of one key ends with the key and a zero byte.
 #[async_trait]
 pub trait Datastore: Send + Sync + 'static {
     /// Creates `key`. Returns the revision of the write.
@@ -146,6 +166,60 @@ pub trait Datastore: Send + Sync + 'static {
     /// [`Error::Compacted`] and [`Error::Future`] if `revision` can't be read.
     async fn range(&self, start: Bytes, end: Bytes, limit: i64, revision: Revision) -> Result<Range, Error>;
 
+    /// How many keys there are in `[start, end)` now (`revision` 0) or at `revision`, with the datastore's revision.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] and [`Error::Future`] if `revision` can't be read.
+    async fn count(&self, start: Bytes, end: Bytes, revision: Revision) -> Result<(Revision, i64), Error> {
+        let range = self.range(start, end, 1, revision).await?;
+        Ok((range.revision, range.count))
+    }
+
+    /// Compares and then does one thing or the other, all or nothing; see [`Txn`], also for the revisions it takes.
+    ///
+    /// # Errors
+    /// [`Error::LeaseNotFound`], [`Error::KeyNotFound`], [`Error::EmptyKey`], and what [`Datastore::range`] gives for a
+    /// revision that can't be read. Then nothing was done. That a condition does not hold is no error.
+    async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error>;
+
+    /// Grants a lease of `ttl` seconds (at least 1 is granted). `id` 0 lets the datastore choose one. When nobody keeps
+    /// the lease alive for that time, all keys attached to it are deleted, in one transaction, and it is forgotten. The
+    /// time starts anew when the datastore is opened, as it does in etcd with a new leader.
+    ///
+    /// # Errors
+    /// [`Error::LeaseExists`] and [`Error::LeaseTooLong`].
+    async fn lease_grant(&self, id: LeaseId, ttl: i64) -> Result<Lease, Error>;
+
+    /// Starts the time to live of a lease anew.
+    ///
+    /// # Errors
+    /// [`Error::LeaseNotFound`].
+    async fn lease_keep_alive(&self, id: LeaseId) -> Result<Lease, Error>;
+
+    /// Ends a lease and deletes the keys attached to it. Returns the datastore's revision after that.
+    ///
+    /// # Errors
+    /// [`Error::LeaseNotFound`].
+    async fn lease_revoke(&self, id: LeaseId) -> Result<Revision, Error>;
+
+    /// How a lease is.
+    ///
+    /// # Errors
+    /// [`Error::LeaseNotFound`].
+    async fn lease_time_to_live(&self, id: LeaseId) -> Result<Lease, Error>;
+
+    /// The keys attached to a lease, in key order; none if there is no such lease.
+    ///
+    /// # Errors
+    /// Only the backend's own.
+    async fn lease_keys(&self, id: LeaseId) -> Result<Vec<Bytes>, Error>;
+
+    /// The leases there are, by id. Times to live of keys ([`Datastore::create`]) are not among them.
+    ///
+    /// # Errors
+    /// Only the backend's own.
+    async fn leases(&self) -> Result<Vec<LeaseId>, Error>;
+
     /// All events on keys in `[start, end)` after revision `after` (so `after + 1` on), then the new ones as they
     /// happen. Progress batches follow events at least every few seconds when the range is quiet. `after` 0 has no
     /// special meaning: it asks for every event since the beginning.
@@ -168,4 +242,26 @@ pub trait Datastore: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Future`] if `revision` has not happened yet.
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
+
+    /// How the datastore is.
+    ///
+    /// # Errors
+    /// Only the backend's own.
+    async fn status(&self) -> Result<Status, Error>;
+
+    /// A consistent copy of everything, taken while reads and writes go on.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the database has its own tools for this.
+    async fn snapshot(&self) -> Result<Snapshot, Error> {
+        Err(Error::Unsupported { what: "snapshot" })
+    }
+
+    /// Gives space that nothing needs back to the disk.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the database sees to it by itself.
+    async fn defragment(&self) -> Result<(), Error> {
+        Err(Error::Unsupported { what: "defragment" })
+    }
 }

@@ -19,6 +19,12 @@
 //! ```
 
 mod datastore;
+mod error;
 pub mod sqlite;
+mod transaction;
 
-pub use datastore::{Datastore, Error, Event, KeyValue, Range, Revision, Watch, WatchBatch};
+pub use datastore::{
+    Datastore, Event, KeyValue, Lease, LeaseId, Range, Revision, Snapshot, Status, UNBOUNDED, Watch, WatchBatch,
+};
+pub use error::Error;
+pub use transaction::{Compare, Operator, Target, Txn, TxnOp, TxnResponse, TxnResult};

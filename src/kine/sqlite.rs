@@ -10,18 +10,21 @@ mod checkpoint;
 mod compact;
 mod connection;
 mod failure;
+mod grant;
 mod lease;
 mod lock;
 mod name;
+mod op;
 mod query;
 mod reader;
 mod schema;
 mod transaction;
+mod txn;
 mod watch;
 mod writer;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
@@ -35,14 +38,15 @@ use self::{
     checkpoint::Checkpoint,
     compact::Compactor,
     failure::Failure,
+    grant::Grants,
     lease::Leases,
     lock::Lock,
+    op::{Op, Outcome},
     reader::Readers,
-    transaction::Op,
     watch::{Hub, Interval, Joined},
     writer::{Progress, Request, Write, Writer},
 };
-use crate::{Datastore, Error, KeyValue, Range, Revision, Watch};
+use crate::{Datastore, Error, KeyValue, Lease, LeaseId, Range, Revision, Status, Txn, TxnResponse, Watch};
 
 /// How a datastore behaves; the defaults are kine's.
 #[derive(Debug, Clone)]
@@ -77,6 +81,8 @@ pub struct Sqlite {
     requests: mpsc::Sender<Request>,
     readers: Arc<Readers>,
     hub: Arc<Hub>,
+    grants: Arc<Grants>,
+    path: PathBuf,
     /// Watches that are being brought up to date.
     catching_up: TaskTracker,
     closing: CancellationToken,
@@ -99,9 +105,11 @@ impl Sqlite {
         if unclean {
             schema::check(&conn, path)?;
         }
+        schema::drop_unused(&conn).map_err(failed)?;
         schema::let_shrink(&conn, path);
         let position = schema::prepare(&mut conn).map_err(failed)?;
         let leases = Leases::open(&conn).map_err(failed)?;
+        let grants = Arc::new(Grants::open(&conn).map_err(failed)?);
         tracing::info!(path = %path.display(), revision = position.current, unclean, "opened the datastore");
 
         let hub = Arc::new(Hub::new(position));
@@ -116,6 +124,7 @@ impl Sqlite {
             position,
             compactor: Compactor::new(options.compact_interval, options.compact_retain, position.current),
             leases,
+            grants: Arc::clone(&grants),
             checkpoint: Checkpoint::default(),
             progress: Progress { interval, due: Instant::now() + interval },
             failing: false,
@@ -128,6 +137,8 @@ impl Sqlite {
             requests,
             readers: Arc::new(Readers::new(path.to_owned(), options.readers.max(1))),
             hub,
+            grants,
+            path: path.to_owned(),
             catching_up: TaskTracker::new(),
             closing: CancellationToken::new(),
             watch_buffer: options.watch_buffer.max(1),
@@ -153,27 +164,81 @@ impl Sqlite {
         Ok(())
     }
 
-    async fn write(&self, op: Op) -> Result<Revision, Error> {
-        name::check(op.key())?;
+    async fn write(&self, op: Op) -> Result<Outcome, Error> {
         let (reply, answer) = oneshot::channel();
         let write = Write { op, reply: Some(reply) };
         self.requests.send(Request::Write(write)).map_err(|_| Error::Closed)?;
         answer.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Writes one key.
+    async fn write_key(&self, key: &Bytes, op: impl FnOnce(Bytes) -> Op) -> Result<Revision, Error> {
+        if key.is_empty() {
+            return Err(Error::EmptyKey);
+        }
+        self.write(op(key.clone())).await?.revision()
+    }
+
+    fn open_or_closed(&self) -> Result<(), Error> {
+        if self.closing.is_cancelled() { Err(Error::Closed) } else { Ok(()) }
     }
 }
 
 #[async_trait]
 impl Datastore for Sqlite {
     async fn create(&self, key: Bytes, value: Bytes, lease: i64) -> Result<Revision, Error> {
-        self.write(Op::Create { key, value, lease }).await
+        self.write_key(&key, |key| Op::Create { key, value, lease }).await
     }
 
     async fn update(&self, key: Bytes, expected: Revision, value: Bytes, lease: i64) -> Result<Revision, Error> {
-        self.write(Op::Update { key, expected, value, lease }).await
+        self.write_key(&key, |key| Op::Update { key, expected, value, lease }).await
     }
 
     async fn delete(&self, key: Bytes, expected: Revision) -> Result<Revision, Error> {
-        self.write(Op::Delete { key, expected }).await
+        self.write_key(&key, |key| Op::Delete { key, expected }).await
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
+        if txn.is_read_only() {
+            let (position, response) = self.readers.read(move |conn, position| txn::read(conn, position, &txn)).await?;
+            self.hub.reached(position.current).await?;
+            return Ok(response);
+        }
+        match self.write(Op::Txn(txn)).await? {
+            Outcome::Txn { response, .. } => Ok(response),
+            other => Err(unexpected("execute a transaction", other)),
+        }
+    }
+
+    async fn lease_grant(&self, id: LeaseId, ttl: i64) -> Result<Lease, Error> {
+        match self.write(Op::Grant { id, ttl }).await? {
+            Outcome::Granted { id, .. } => self.grants.get(id),
+            other => Err(unexpected("grant a lease", other)),
+        }
+    }
+
+    async fn lease_keep_alive(&self, id: LeaseId) -> Result<Lease, Error> {
+        self.open_or_closed()?;
+        self.grants.keep_alive(id)
+    }
+
+    async fn lease_revoke(&self, id: LeaseId) -> Result<Revision, Error> {
+        self.write(Op::Revoke { id }).await?.revision()
+    }
+
+    async fn lease_time_to_live(&self, id: LeaseId) -> Result<Lease, Error> {
+        self.open_or_closed()?;
+        self.grants.get(id)
+    }
+
+    async fn lease_keys(&self, id: LeaseId) -> Result<Vec<Bytes>, Error> {
+        let (_, keys) = self.readers.read(move |conn, _| Ok(query::attached(conn, id)?)).await?;
+        Ok(keys)
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
+        self.open_or_closed()?;
+        Ok(self.grants.ids())
     }
 
     async fn get(&self, key: Bytes, revision: Revision) -> Result<(Revision, Option<KeyValue>), Error> {
@@ -205,16 +270,12 @@ impl Datastore for Sqlite {
     }
 
     async fn current_revision(&self) -> Result<Revision, Error> {
-        if self.closing.is_cancelled() {
-            return Err(Error::Closed);
-        }
+        self.open_or_closed()?;
         Ok(self.hub.current())
     }
 
     async fn request_progress(&self) -> Result<(), Error> {
-        if self.closing.is_cancelled() {
-            return Err(Error::Closed);
-        }
+        self.open_or_closed()?;
         self.hub.progress();
         Ok(())
     }
@@ -228,5 +289,37 @@ impl Datastore for Sqlite {
         let request = compact::Request { revision, reply };
         self.requests.send(Request::Compact(request)).map_err(|_| Error::Closed)?;
         answer.await.unwrap_or(Err(Error::Closed))
+    }
+
+    async fn status(&self) -> Result<Status, Error> {
+        let (position, (pages, free, page)) = self.readers.read(|conn, _| Ok(schema::pages(conn)?)).await?;
+        self.hub.reached(position.current).await?;
+        let mut wal = self.path.as_os_str().to_owned();
+        wal.push("-wal");
+        let wal = match std::fs::metadata(&wal) {
+            Ok(wal) => wal.len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(Failure::io(Path::new(&wal), "look at the WAL", &error).into()),
+        };
+        Ok(Status {
+            revision: position.current,
+            compacted: position.compacted,
+            size: pages * page + wal,
+            size_in_use: (pages - free) * page,
+        })
+    }
+
+    async fn defragment(&self) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Defragment(reply)).map_err(|_| Error::Closed)?;
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+/// The writer refused, or gave an answer that is to another question.
+fn unexpected(doing: &'static str, outcome: Outcome) -> Error {
+    match outcome {
+        Outcome::Refused(error) => error,
+        other => Error::Backend { doing, detail: format!("the writer answered {other:?}") },
     }
 }

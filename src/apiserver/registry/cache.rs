@@ -240,6 +240,7 @@ mod tests {
             value: Bytes::from_static(br#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x"}}"#),
             create_revision: revision,
             mod_revision: revision,
+            version: 1,
             lease: 0,
         }
     }

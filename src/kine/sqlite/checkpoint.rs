@@ -40,7 +40,7 @@ impl Checkpoint {
     }
 }
 
-/// Empties the WAL, at the end.
+/// Empties the WAL and cuts the database file where its free pages were given back. Waits a while for readers.
 pub(super) fn truncate(conn: &Connection) -> rusqlite::Result<()> {
     wal_checkpoint(conn, "TRUNCATE").map(drop)
 }

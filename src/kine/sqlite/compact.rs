@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::schema::{COMPACT_REV_KEY, Position};
+use super::{
+    checkpoint,
+    schema::{COMPACT_REV_KEY, Position},
+};
 use crate::{Error, Revision};
 
 /// What a step may take before its commit, which takes as long again or twice that.
@@ -33,6 +36,8 @@ pub(super) struct Compactor {
     target: Revision,
     requests: Vec<Request>,
     vacuuming: bool,
+    /// Who waits until all free pages are given back.
+    defragment: Vec<oneshot::Sender<Result<(), Error>>>,
 }
 
 impl Compactor {
@@ -45,6 +50,7 @@ impl Compactor {
             target: 0,
             requests: Vec::new(),
             vacuuming: false,
+            defragment: Vec::new(),
         }
     }
 
@@ -52,6 +58,12 @@ impl Compactor {
     pub(super) fn ask(&mut self, request: Request) {
         self.target = self.target.max(request.revision);
         self.requests.push(request);
+    }
+
+    /// Takes on a request to give all free pages back.
+    pub(super) fn defragment(&mut self, reply: oneshot::Sender<Result<(), Error>>) {
+        self.vacuuming = true;
+        self.defragment.push(reply);
     }
 
     /// How long until [`Compactor::step`] is worth a call; zero while a compaction is under way.
@@ -69,15 +81,23 @@ impl Compactor {
             let upto = forget(conn, position, self.target)?;
             if upto == self.target {
                 tracing::debug!(revision = upto, "compacted");
-                self.vacuuming = shrinkable(conn)?;
+                self.vacuuming = shrinkable(conn, self.spare())?;
             }
             self.answer(upto);
             return Ok(upto);
         }
         self.answer(position.compacted);
         if self.vacuuming {
-            vacuum(conn)?;
-            self.vacuuming = shrinkable(conn)?;
+            vacuum(conn, self.spare())?;
+            self.vacuuming = shrinkable(conn, self.spare())?;
+        }
+        if !self.vacuuming && !self.defragment.is_empty() {
+            // Only that cuts the file.
+            checkpoint::truncate(conn)?;
+            for reply in self.defragment.drain(..) {
+                // A caller that no longer waits needs no answer.
+                let _ = reply.send(Ok(()));
+            }
         }
         Ok(position.compacted)
     }
@@ -90,6 +110,14 @@ impl Compactor {
             // A caller that no longer waits needs no answer.
             let _ = request.reply.send(Err(failure()));
         }
+        for reply in self.defragment.drain(..) {
+            let _ = reply.send(Err(failure()));
+        }
+    }
+
+    /// Free pages that stay in the file; none if somebody asked for all of them.
+    fn spare(&self) -> Spare {
+        if self.defragment.is_empty() { Spare::Some } else { Spare::None }
     }
 
     fn start_if_due(&mut self, position: Position) {
@@ -136,17 +164,27 @@ fn forget(conn: &mut Connection, position: Position, target: Revision) -> rusqli
     Ok(done)
 }
 
-fn shrinkable(conn: &Connection) -> rusqlite::Result<bool> {
+#[derive(Clone, Copy)]
+enum Spare {
+    None,
+    Some,
+}
+
+fn shrinkable(conn: &Connection, spare: Spare) -> rusqlite::Result<bool> {
     let pragma = |sql| conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
     let incremental = pragma("PRAGMA auto_vacuum")? == 2;
-    Ok(incremental && pragma("PRAGMA freelist_count")? > SPARE_PAGES.max(pragma("PRAGMA page_count")? / 8))
+    let spare = match spare {
+        Spare::None => 0,
+        Spare::Some => SPARE_PAGES.max(pragma("PRAGMA page_count")? / 8),
+    };
+    Ok(incremental && pragma("PRAGMA freelist_count")? > spare)
 }
 
 /// Gives free pages back, for as long as a step may take. The file is cut at the next checkpoint.
-fn vacuum(conn: &mut Connection) -> rusqlite::Result<()> {
+fn vacuum(conn: &mut Connection, spare: Spare) -> rusqlite::Result<()> {
     let started = Instant::now();
     let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    while started.elapsed() < STEP && shrinkable(&tx)? {
+    while started.elapsed() < STEP && shrinkable(&tx, spare)? {
         let mut statement = tx.prepare_cached(&format!("PRAGMA incremental_vacuum({PIECE})"))?;
         let mut rows = statement.query([])?;
         // Each row is a page that was freed.

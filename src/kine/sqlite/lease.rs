@@ -3,10 +3,9 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use rusqlite::Connection;
 
-use super::transaction::Op;
+use super::{name, op::Op};
 use crate::Revision;
 
 /// How many keys are deleted in one transaction.
@@ -41,7 +40,7 @@ impl Leases {
         conn.execute(
             "INSERT INTO kine_lease (id, expires)
              SELECT id, ?1 + MIN(lease, 1 << 40) * 1000 FROM kine AS k INDEXED BY kine_lease_index
-             WHERE lease > 0 AND deleted = 0 AND id NOT IN (SELECT id FROM kine_lease)
+             WHERE lease > 0 AND deleted = 0 AND COALESCE(lease_id, 0) = 0 AND id NOT IN (SELECT id FROM kine_lease)
                AND NOT EXISTS (SELECT 1 FROM kine AS newer WHERE newer.name = k.name AND newer.id > k.id)",
             [now],
         )?;
@@ -93,10 +92,11 @@ impl Leases {
              WHERE kine_lease.expires <= ?1 ORDER BY kine_lease.expires LIMIT ?2",
         )?;
         let ops = statement.query_map([now, AT_ONCE], |row| {
-            let key = Bytes::copy_from_slice(row.get_ref(1)?.as_bytes()?);
-            Ok(Op::Delete { key, expected: row.get(0)? })
+            let key = name::key(row.get_ref(1)?.as_bytes()?);
+            let expected = row.get(0)?;
+            Ok(key.map(|key| Op::Delete { key, expected }))
         })?;
-        ops.collect::<rusqlite::Result<Vec<Op>>>().map(Some)
+        ops.filter_map(Result::transpose).collect::<rusqlite::Result<Vec<Op>>>().map(Some)
     }
 
     /// The deletions were made: looks up when the next are due.

@@ -1,54 +1,192 @@
 //! Keys as the `name` column holds them.
 //!
 //! Kine declares that column INTEGER (by mistake, but files exist), so SQLite turns text that looks like a number into
-//! one, in stored values and in what they are compared with. Keys that could look like a number are therefore refused,
-//! which costs nothing (Kubernetes' begin with `/`), and bounds of ranges are made not to: `0` is the end of the range
-//! of everything under `/`.
+//! one, in stored values and in what they are compared with. And two kinds of names are kine's own bookkeeping: the row
+//! `compact_rev_key`, and rows `gap-…`. Keys of these forms are stored under another name, which is chosen so that the
+//! order of names is the order of keys: ranges and bounds work on names as they do on keys. Kubernetes' keys begin with
+//! `/registry` and are stored as they are.
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use rusqlite::{
     ToSql,
     types::{ToSqlOutput, ValueRef},
 };
 
 use super::schema::COMPACT_REV_KEY;
-use crate::Error;
+use crate::UNBOUNDED;
 
-/// A key or bound as a TEXT parameter. SQLite compares bytes, so it need not be UTF-8.
-pub(super) struct Name<'a>(pub(super) &'a [u8]);
+/// Beginnings of keys that can't be stored, each with a string that comes before it in the order of bytes and after
+/// everything else that does. Such a key is stored as that string, `MARK`, 1 and the key. What would come between is
+/// stored with a 0 after the mark.
+const RESERVED: [(&[u8], &[&[u8]]); 6] = [
+    (b"\x08", &[b"\t", b"\n", b"\x0b", b"\x0c", b"\r"]),
+    (b"\x1f", &[b" "]),
+    (b"*", &[b"+"]),
+    (b",", &[b"-", b"."]),
+    (b"/", &[b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8", b"9"]),
+    (b"gap,", &[b"gap-"]),
+];
+const MARK: u8 = 0xff;
+
+/// The name of a key, or of a bound of a range, as a TEXT parameter. SQLite compares bytes, so it need not be UTF-8.
+pub(super) struct Name<'a>(Cow<'a, [u8]>);
+
+impl<'a> Name<'a> {
+    pub(super) fn of(key: &'a [u8]) -> Self {
+        for (before, beginnings) in RESERVED {
+            if beginnings.iter().any(|beginning| key.starts_with(beginning)) {
+                return Name(Cow::Owned([before, &[MARK, 1], key].concat()));
+            }
+            if let Some([MARK, rest @ ..]) = key.strip_prefix(before) {
+                return Name(Cow::Owned([before, &[MARK, 0], rest].concat()));
+            }
+        }
+        match key.strip_prefix(COMPACT_REV_KEY.as_bytes()) {
+            // The key itself gets a zero byte, and so does what has one already.
+            Some([]) => Name(Cow::Owned([key, b"\0"].concat())),
+            Some([0, rest @ ..]) => Name(Cow::Owned([COMPACT_REV_KEY.as_bytes(), b"\0\0", rest].concat())),
+            _ => Name(Cow::Borrowed(key)),
+        }
+    }
+}
 
 impl ToSql for Name<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
     }
 }
 
-/// Refuses a key that can't be written.
-pub(super) fn check(key: &[u8]) -> Result<(), Error> {
-    if key.is_empty() || like_a_number(key) || internal(key) {
-        let detail = format!(
-            "{:?} is no key: a key begins neither with a digit, sign, dot or space, nor with gap-, and is not \
-             {COMPACT_REV_KEY}",
-            String::from_utf8_lossy(key)
-        );
-        return Err(Error::Backend { doing: "write a key", detail });
+/// The end of a range as a parameter: a name, or something that comes after all names, since it is no text.
+pub(super) struct End<'a>(Option<Name<'a>>);
+
+impl<'a> End<'a> {
+    pub(super) fn of(end: &'a [u8]) -> Self {
+        End((end != UNBOUNDED).then(|| Name::of(end)))
     }
-    Ok(())
 }
 
-/// Whether the row is bookkeeping: no key of its own, and nothing that watches and ranges show.
-pub(super) fn internal(name: &[u8]) -> bool {
-    name == COMPACT_REV_KEY.as_bytes() || name.starts_with(b"gap-")
+impl ToSql for End<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match &self.0 {
+            Some(name) => name.to_sql(),
+            None => Ok(ToSqlOutput::Borrowed(ValueRef::Blob(b""))),
+        }
+    }
 }
 
-/// A bound of a range that is compared as text. No key begins as such a bound does, so anything may be appended: it has
-/// the same keys on either side. (Not a NUL, at which SQLite ends a number.)
-pub(super) fn bound(bound: &[u8]) -> Cow<'_, [u8]> {
-    if like_a_number(bound) { Cow::Owned([bound, b"~"].concat()) } else { Cow::Borrowed(bound) }
+/// The key that is stored as `name`; none if the row is bookkeeping.
+pub(super) fn key(name: &[u8]) -> Option<Bytes> {
+    let copied = Bytes::copy_from_slice;
+    match name.strip_prefix(COMPACT_REV_KEY.as_bytes()) {
+        Some([]) => return None,
+        Some([0]) => return Some(Bytes::from_static(COMPACT_REV_KEY.as_bytes())),
+        Some([0, 0, rest @ ..]) => return Some([COMPACT_REV_KEY.as_bytes(), b"\0", rest].concat().into()),
+        _ => {}
+    }
+    for (before, _) in RESERVED {
+        match name.strip_prefix(before) {
+            Some([MARK, 1, key @ ..]) => return Some(copied(key)),
+            Some([MARK, 0, rest @ ..]) => return Some([before, &[MARK], rest].concat().into()),
+            _ => {}
+        }
+    }
+    (!name.starts_with(b"gap-")).then(|| copied(name))
 }
 
-fn like_a_number(name: &[u8]) -> bool {
-    name.first()
-        .is_some_and(|first| first.is_ascii_digit() || first.is_ascii_whitespace() || b"+-.\x0b".contains(first))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: &[&[u8]] = &[
+        b"",
+        b"\0",
+        b"\x08",
+        b"\x08a",
+        b"\x08\xff",
+        b"\x08\xff\xff",
+        b"\t",
+        b"\t1",
+        b"\r",
+        b"\x0e",
+        b"\x1f",
+        b"\x1f\xff",
+        b" ",
+        b" 1",
+        b"!",
+        b"*",
+        b"*\xff",
+        b"+",
+        b"+1",
+        b",",
+        b",\xfe",
+        b",\xff",
+        b",\xff\x01",
+        b"-",
+        b"-1",
+        b".",
+        b".5",
+        b"/",
+        b"/a",
+        b"/\xfe",
+        b"/\xff",
+        b"/\xff\0",
+        b"/\xff\x01",
+        b"/\xff\x01a",
+        b"0",
+        b"00",
+        b"1",
+        b"10",
+        b"9",
+        b":",
+        b"compact_rev_key",
+        b"compact_rev_key\0",
+        b"compact_rev_key\0\0",
+        b"compact_rev_key\x01",
+        b"compact_rev_keys",
+        b"gap",
+        b"gap,",
+        b"gap,\xff",
+        b"gap,\xff\x01",
+        b"gap-",
+        b"gap-7",
+        b"gap.",
+        b"z",
+        b"\xff",
+    ];
+
+    #[test]
+    fn names_are_in_the_order_of_keys_and_lead_back_to_them() {
+        assert!(KEYS.is_sorted(), "the table of this test");
+        let names: Vec<_> = KEYS.iter().map(|key| Name::of(key).0).collect();
+        for (pair, keys) in names.windows(2).zip(KEYS.windows(2)) {
+            assert!(pair[0] < pair[1], "{:?} and {:?} became {pair:?}", keys[0], keys[1]);
+        }
+        for (name, own) in names.iter().zip(KEYS) {
+            assert_eq!(key(name).as_deref(), Some(*own), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn no_name_is_taken_for_a_number_or_for_bookkeeping() {
+        let conn = rusqlite::Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE names (name INTEGER)").unwrap();
+        for key in KEYS {
+            conn.execute("INSERT INTO names VALUES (?1)", [Name::of(key)]).unwrap();
+        }
+        let count = |condition: &str| -> i64 {
+            conn.query_row(&format!("SELECT COUNT(*) FROM names WHERE {condition}"), [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(count("typeof(name) != 'text'"), 0);
+        assert_eq!(count("name = 'compact_rev_key' OR substr(name, 1, 4) = 'gap-'"), 0);
+        let above: i64 = conn
+            .query_row(
+                "SELECT COUNT(*) FROM names WHERE name >= ?1 AND name < ?2",
+                (Name::of(b"9"), End::of(&UNBOUNDED)),
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(above as usize, KEYS.iter().filter(|key| ***key >= b"9"[..]).count());
+    }
 }

@@ -4,15 +4,15 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::{
-    name::{self, Name},
-    schema::Position,
+    name::{self, End, Name},
+    schema::{Position, version},
 };
-use crate::{Error, Event, KeyValue, Range, Revision};
+use crate::{Error, Event, KeyValue, LeaseId, Range, Revision};
 
 /// Why a query gives no answer.
 pub(super) enum Refusal {
-    /// The revision can't be read.
-    Revision(Error),
+    /// What was asked for can't be had.
+    Refused(Error),
     Sqlite(rusqlite::Error),
 }
 
@@ -27,8 +27,8 @@ fn readable(asked: Revision, position: Position) -> Result<Revision, Refusal> {
     let Position { current, compacted } = position;
     match asked {
         0 => Ok(current),
-        _ if asked > current => Err(Refusal::Revision(Error::Future { asked, current })),
-        _ if asked < compacted => Err(Refusal::Revision(Error::Compacted { asked, compacted })),
+        _ if asked > current => Err(Refusal::Refused(Error::Future { asked, current })),
+        _ if asked < compacted => Err(Refusal::Refused(Error::Compacted { asked, compacted })),
         _ => Ok(asked),
     }
 }
@@ -42,16 +42,17 @@ pub(super) fn get(
 ) -> Result<Option<KeyValue>, Refusal> {
     let revision = readable(revision, position)?;
     let newest = conn
-        .prepare_cached(
-            "SELECT id, deleted FROM kine INDEXED BY kine_list_query_index
-             WHERE name = ?1 AND id <= ?2 ORDER BY id DESC LIMIT 1",
-        )?
-        .query_row((Name(key), revision), |row| Ok((row.get(0)?, row.get(1)?)))
+        .prepare_cached(concat!(
+            "SELECT id, created, create_revision, lease, value, lease_id, ",
+            version!("kv"),
+            ", deleted FROM kine AS kv INDEXED BY kine_list_query_index
+             WHERE name = ?1 AND id <= ?2 ORDER BY id DESC LIMIT 1"
+        ))?
+        .query_row((Name::of(key), revision), |row| {
+            if row.get(7)? { Ok(None) } else { key_value(row, 0, key.clone()).map(Some) }
+        })
         .optional()?;
-    match newest {
-        Some((id, false)) if !name::internal(key) => Ok(Some(value(conn, key.clone(), id)?)),
-        _ => Ok(None),
-    }
+    Ok(newest.flatten())
 }
 
 /// The keys in `[start, end)` at `revision` (0: now). All are counted, in the index alone; values are read only of
@@ -70,36 +71,56 @@ pub(super) fn range(
         "SELECT name, MAX(id), deleted FROM kine INDEXED BY kine_list_query_index
          WHERE name >= ?1 AND name < ?2 AND id <= ?3 GROUP BY name",
     )?;
-    let mut rows = newest.query((Name(&name::bound(start)), Name(&name::bound(end)), revision))?;
+    let mut values = conn.prepare_cached(concat!(
+        "SELECT id, created, create_revision, lease, value, lease_id, ",
+        version!("kv"),
+        " FROM kine AS kv WHERE id = ?1"
+    ))?;
+    let mut rows = newest.query((Name::of(start), End::of(end), revision))?;
     let (mut kvs, mut count) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
-        let key = row.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?;
-        if row.get(2)? || name::internal(key) {
+        if row.get(2)? {
             continue;
         }
+        let Some(key) = name::key(row.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?) else { continue };
         count += 1;
         if limit <= 0 || count <= limit {
-            kvs.push(value(conn, Bytes::copy_from_slice(key), row.get(1)?)?);
+            kvs.push(values.query_row([row.get::<_, Revision>(1)?], |row| key_value(row, 0, key))?);
         }
     }
     let more = limit > 0 && count > limit;
     Ok(Range { revision: position.current, kvs, more, count })
 }
 
-/// The value that the row `id` gave to `key`.
-fn value(conn: &Connection, key: Bytes, id: Revision) -> rusqlite::Result<KeyValue> {
-    conn.prepare_cached("SELECT created, create_revision, lease, value FROM kine WHERE id = ?1")?.query_row(
-        [id],
-        |row| {
-            Ok(KeyValue {
-                key,
-                value: bytes(row, 3)?.unwrap_or_default(),
-                create_revision: if row.get(0)? { id } else { row.get(1)? },
-                mod_revision: id,
-                lease: row.get(2)?,
-            })
-        },
-    )
+/// The keys whose newest row is attached to the lease `id`, in key order.
+pub(super) fn attached(conn: &Connection, id: LeaseId) -> rusqlite::Result<Vec<Bytes>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT name FROM kine AS kv INDEXED BY kine_lease_id_index WHERE lease_id = ?1 AND lease_id > 0
+           AND NOT EXISTS (SELECT 1 FROM kine AS newer WHERE newer.name = kv.name AND newer.id > kv.id)
+         ORDER BY name",
+    )?;
+    let keys = statement.query_map([id], |row| Ok(name::key(row.get_ref(0)?.as_bytes()?)))?;
+    keys.filter_map(Result::transpose).collect()
+}
+
+/// A row's value for `key`, in seven columns from `first` on: id, created, create_revision, lease, value, lease_id and
+/// version.
+pub(super) fn key_value(row: &Row, first: usize, key: Bytes) -> rusqlite::Result<KeyValue> {
+    let id = row.get(first)?;
+    Ok(KeyValue {
+        key,
+        value: bytes(row, first + 4)?.unwrap_or_default(),
+        create_revision: if row.get(first + 1)? { id } else { row.get(first + 2)? },
+        mod_revision: id,
+        version: row.get(first + 6)?,
+        lease: lease(row, first + 3, first + 5)?,
+    })
+}
+
+/// The id of the lease it is attached to, or its time to live, or 0.
+fn lease(row: &Row, ttl: usize, id: usize) -> rusqlite::Result<i64> {
+    let id = row.get::<_, Option<LeaseId>>(id)?.filter(|id| *id != 0);
+    Ok(id.or(row.get(ttl)?).unwrap_or(0))
 }
 
 /// A stretch of the history of a range.
@@ -120,17 +141,21 @@ pub(super) fn events(
 ) -> Result<Stretch, Refusal> {
     let Position { current, compacted } = position;
     if after < compacted {
-        return Err(Refusal::Revision(Error::Compacted { asked: after, compacted }));
+        return Err(Refusal::Refused(Error::Compacted { asked: after, compacted }));
     }
     // By id, not by an index on the name: few rows come after `after`, and they are wanted in this order.
-    let mut statement = conn.prepare_cached(
-        "SELECT kv.id, kv.name, kv.created, kv.deleted, kv.create_revision, kv.lease, kv.value, kv.prev_revision,
-                prev.created, prev.create_revision, prev.lease, prev.value, kv.old_value
+    let mut statement = conn.prepare_cached(concat!(
+        "SELECT kv.id, kv.created, kv.create_revision, kv.lease, kv.value, kv.lease_id, ",
+        version!("kv"),
+        ", kv.name, kv.deleted, kv.prev_revision,
+           prev.created, prev.create_revision, prev.lease, prev.value, prev.lease_id, ",
+        version!("prev"),
+        ", kv.old_value
          FROM kine AS kv NOT INDEXED LEFT JOIN kine AS prev ON prev.id = kv.prev_revision
-         WHERE kv.id > ?1 AND kv.name >= ?2 AND kv.name < ?3 ORDER BY kv.id LIMIT ?4",
-    )?;
+         WHERE kv.id > ?1 AND kv.name >= ?2 AND kv.name < ?3 ORDER BY kv.id LIMIT ?4"
+    ))?;
     let limit_rows = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut rows = statement.query((after, Name(&name::bound(start)), Name(&name::bound(end)), limit_rows))?;
+    let mut rows = statement.query((after, Name::of(start), End::of(end), limit_rows))?;
     let (mut events, mut read, mut upto) = (Vec::new(), 0, after);
     while let Some(row) = rows.next()? {
         read += 1;
@@ -145,48 +170,32 @@ pub(super) fn events(
 
 /// The event of a row of [`events`]; bookkeeping is none.
 fn event(row: &Row) -> rusqlite::Result<Option<Event>> {
-    let revision = row.get(0)?;
-    let key = bytes(row, 1)?.unwrap_or_default();
-    if name::internal(&key) {
-        return Ok(None);
-    }
-    if row.get(2)? {
-        let kv = KeyValue {
-            key,
-            value: bytes(row, 6)?.unwrap_or_default(),
-            create_revision: revision,
-            mod_revision: revision,
-            lease: row.get(5)?,
-        };
+    let Some(key) = name::key(row.get_ref(7)?.as_bytes_or_null()?.unwrap_or_default()) else { return Ok(None) };
+    let kv = key_value(row, 0, key)?;
+    if row.get(1)? {
         return Ok(Some(Event::Put { kv, previous: None }));
     }
-    let create_revision = row.get(4)?;
-    let superseded = row.get(7)?;
+    let superseded = row.get(9)?;
     let previous = KeyValue {
-        key: key.clone(),
+        key: kv.key.clone(),
         // Where the superseded row is missing, kine's own copy.
-        value: bytes(row, 11)?.or(bytes(row, 12)?).unwrap_or_default(),
-        create_revision: match row.get(8)? {
+        value: bytes(row, 13)?.or(bytes(row, 16)?).unwrap_or_default(),
+        create_revision: match row.get(10)? {
             Some(true) => superseded,
-            Some(false) => row.get(9)?,
-            None => create_revision,
+            Some(false) => row.get(11)?,
+            None => kv.create_revision,
         },
         mod_revision: superseded,
-        lease: row.get::<_, Option<i64>>(10)?.unwrap_or(0),
+        version: row.get::<_, i64>(15)?.max(1),
+        lease: lease(row, 12, 14)?,
     };
-    if row.get(3)? {
-        return Ok(Some(Event::Delete { revision, previous }));
-    }
-    let kv = KeyValue {
-        key,
-        value: bytes(row, 6)?.unwrap_or_default(),
-        create_revision,
-        mod_revision: revision,
-        lease: row.get(5)?,
-    };
-    Ok(Some(Event::Put { kv, previous: Some(previous) }))
+    Ok(Some(if row.get(8)? {
+        Event::Delete { revision: kv.mod_revision, previous }
+    } else {
+        Event::Put { kv, previous: Some(previous) }
+    }))
 }
 
-fn bytes(row: &Row, column: usize) -> rusqlite::Result<Option<Bytes>> {
+pub(super) fn bytes(row: &Row, column: usize) -> rusqlite::Result<Option<Bytes>> {
     Ok(row.get_ref(column)?.as_bytes_or_null()?.map(Bytes::copy_from_slice))
 }

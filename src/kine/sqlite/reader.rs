@@ -59,7 +59,7 @@ impl Readers {
         })();
         self.idle.lock().push(conn);
         answer.map_err(|refusal| match refusal {
-            Refusal::Revision(error) => error,
+            Refusal::Refused(error) => error,
             Refusal::Sqlite(error) => failed(error).into(),
         })
     }

@@ -11,7 +11,7 @@ use tokio::sync::{
 };
 
 use super::{query, reader::Readers, schema::Position};
-use crate::{Error, Event, KeyValue, Revision, WatchBatch};
+use crate::{Error, Event, KeyValue, Revision, UNBOUNDED, WatchBatch};
 
 /// Events in one batch at most, so that a watch's buffer, which counts batches, bounds its events too.
 const BATCH: usize = 32;
@@ -32,7 +32,7 @@ pub(super) struct Interval {
 
 impl Interval {
     fn contains(&self, key: &Bytes) -> bool {
-        self.start <= *key && *key < self.end
+        self.start <= *key && (self.end == UNBOUNDED || *key < self.end)
     }
 }
 

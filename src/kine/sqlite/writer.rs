@@ -17,13 +17,15 @@ use super::{
     checkpoint::{self, Checkpoint},
     compact::{self, Compactor},
     failure::Failure,
-    lease::{self, Leases},
+    grant::Grants,
+    lease::Leases,
     lock::Lock,
+    op::{Op, Outcome},
     schema::Position,
-    transaction::{Op, Outcome},
+    transaction::Writing,
     watch::Hub,
 };
-use crate::{Error, Event, Revision};
+use crate::{Error, Event};
 
 /// Writes in one transaction at most: a bound for its memory, and for how long the first waits for the last.
 const BATCH: usize = 512;
@@ -32,6 +34,8 @@ const BATCH: usize = 512;
 pub(super) enum Request {
     Write(Write),
     Compact(compact::Request),
+    /// Give all free pages back to the disk.
+    Defragment(oneshot::Sender<Result<(), Error>>),
     /// Stop, after what was asked before; the answer comes when the file is closed.
     Close(oneshot::Sender<()>),
 }
@@ -39,7 +43,7 @@ pub(super) enum Request {
 /// A write, and who waits for it: nobody, if the key's time has passed.
 pub(super) struct Write {
     pub(super) op: Op,
-    pub(super) reply: Option<oneshot::Sender<Result<Revision, Error>>>,
+    pub(super) reply: Option<oneshot::Sender<Result<Outcome, Error>>>,
 }
 
 /// The state of the writer's thread.
@@ -52,6 +56,7 @@ pub(super) struct Writer {
     pub(super) position: Position,
     pub(super) compactor: Compactor,
     pub(super) leases: Leases,
+    pub(super) grants: Arc<Grants>,
     pub(super) checkpoint: Checkpoint,
     pub(super) progress: Progress,
     /// A failure is logged when it begins, and when it is over.
@@ -95,7 +100,7 @@ impl Writer {
 
     /// Waits for something to do, then takes all there is.
     fn gather(&mut self, writes: &mut Vec<Write>) -> Option<End> {
-        let wait = [self.compactor.wait(self.position), self.leases.wait()]
+        let wait = [self.compactor.wait(self.position), self.leases.wait(), self.grants.wait()]
             .into_iter()
             .flatten()
             .fold(self.progress.due.saturating_duration_since(Instant::now()), Duration::min);
@@ -108,6 +113,7 @@ impl Writer {
             match next {
                 Request::Write(write) => writes.push(write),
                 Request::Compact(request) => self.compactor.ask(request),
+                Request::Defragment(reply) => self.compactor.defragment(reply),
                 Request::Close(reply) => return Some(End(Some(reply))),
             }
             if writes.len() == BATCH {
@@ -126,17 +132,17 @@ impl Writer {
         if writes.is_empty() {
             return;
         }
-        match self.transact(&writes) {
+        let (ops, replies): (Vec<Op>, Vec<_>) = writes.into_iter().map(|write| (write.op, write.reply)).unzip();
+        match self.transact(ops) {
             Ok(outcomes) => {
                 if std::mem::take(&mut self.failing) {
                     tracing::info!(path = %self.path.display(), "the datastore can be written to again");
                 }
-                let events: Vec<Event> = outcomes.iter().filter_map(Outcome::event).cloned().collect();
-                self.position.current = events.last().map_or(self.position.current, Event::revision);
+                let events: Vec<Event> = outcomes.iter().flat_map(Outcome::events).cloned().collect();
                 // Before the answers: who has one finds its write at the current revision.
                 self.hub.publish(self.position, events);
-                for (write, outcome) in writes.into_iter().zip(outcomes) {
-                    answer(write, || outcome.answer());
+                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                    answer(reply, Ok(outcome));
                 }
             }
             Err(error) => {
@@ -144,30 +150,30 @@ impl Writer {
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::error!(path = %self.path.display(), %error, "cannot write to the datastore");
                 }
-                for write in writes {
-                    answer(write, || Err(failure.clone().into()));
+                for reply in replies {
+                    answer(reply, Err(failure.clone().into()));
                 }
             }
         }
     }
 
-    fn transact(&mut self, writes: &[Write]) -> rusqlite::Result<Vec<Outcome>> {
+    fn transact(&mut self, ops: Vec<Op>) -> rusqlite::Result<Vec<Outcome>> {
         let now = self.leases.now(&self.conn)?;
         let tx = self.conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let mut current = self.position.current;
-        let mut outcomes = Vec::with_capacity(writes.len());
-        for write in writes {
-            let outcome = write.op.apply(&tx, current, now)?;
-            current = outcome.event().map_or(current, Event::revision);
-            outcomes.push(outcome);
-        }
+        let mut writing = Writing { conn: &tx, position: self.position, now, first_end: None };
+        let outcomes = ops.into_iter().map(|op| op.apply(&mut writing)).collect::<rusqlite::Result<Vec<Outcome>>>()?;
+        let Writing { position, first_end, .. } = writing;
         tx.commit()?;
+        self.position = position;
         for outcome in &outcomes {
-            if let Some(Event::Put { kv, .. }) = outcome.event()
-                && kv.lease > 0
-            {
-                self.leases.note(lease::end(now, kv.lease));
+            match outcome {
+                Outcome::Granted { id, ttl } => self.grants.add(*id, *ttl),
+                Outcome::Revoked { id, .. } => self.grants.remove(*id),
+                _ => {}
             }
+        }
+        if let Some(end) = first_end {
+            self.leases.note(end);
         }
         Ok(outcomes)
     }
@@ -182,6 +188,13 @@ impl Writer {
             },
             "delete keys whose time has passed",
         );
+        let ended = self.grants.take_ended();
+        if !ended.is_empty() {
+            self.commit(ended.iter().map(|(id, _)| Write { op: Op::Revoke { id: *id }, reply: None }).collect());
+            if self.failing {
+                self.grants.put_back(ended);
+            }
+        }
     }
 
     fn compact(&mut self) {
@@ -234,9 +247,9 @@ fn warn(path: &Path, doing: &'static str, error: &rusqlite::Error) {
     tracing::warn!(path = %path.display(), doing, %error, "datastore housekeeping failed");
 }
 
-fn answer(write: Write, answer: impl FnOnce() -> Result<Revision, Error>) {
-    if let Some(reply) = write.reply {
+fn answer(reply: Option<oneshot::Sender<Result<Outcome, Error>>>, answer: Result<Outcome, Error>) {
+    if let Some(reply) = reply {
         // A caller that no longer waits needs no answer.
-        let _ = reply.send(answer());
+        let _ = reply.send(answer);
     }
 }

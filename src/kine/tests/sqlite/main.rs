@@ -7,13 +7,14 @@ mod files;
 mod full_disk;
 mod leases;
 mod model;
+mod transactions;
 mod watches;
 
 use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use k3s_kine::{
-    Datastore, Error, Event, Revision, Watch, WatchBatch,
+    Datastore, Error, Event, Revision, UNBOUNDED, Watch, WatchBatch,
     sqlite::{Options, Sqlite},
 };
 

@@ -41,7 +41,9 @@ impl Model {
         self.events.push(match value {
             Some(value) => {
                 let create_revision = previous.as_ref().map_or(revision, |kv| kv.create_revision);
-                let kv = KeyValue { key: key.clone(), value, create_revision, mod_revision: revision, lease: 0 };
+                let version = previous.as_ref().map_or(1, |kv| kv.version + 1);
+                let kv =
+                    KeyValue { key: key.clone(), value, create_revision, mod_revision: revision, version, lease: 0 };
                 state.insert(key.clone(), kv.clone());
                 Event::Put { kv, previous }
             }
