@@ -1,5 +1,6 @@
 //! What a command is about: `pods a b`, `pod/a deploy/b`, `pods,svc -l app=x`, `-f FILE`.
 
+use clap::Args;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Query};
@@ -10,6 +11,27 @@ use crate::selector::SelectorFlags;
 
 /// How many objects a list asks for at once.
 pub const CHUNK: u32 = 500;
+
+/// The arguments of commands that act on objects that are there.
+#[derive(Debug, Args)]
+pub struct ObjectFlags {
+    /// TYPE NAME..., TYPE/NAME..., TYPE with -l or --all; then what the command is to do, if it takes that as words
+    pub words: Vec<String>,
+    #[command(flatten)]
+    pub files: FileFlags,
+    #[command(flatten)]
+    pub select: SelectorFlags,
+    /// Select all resources, in the namespace of the specified resource types
+    #[arg(long)]
+    pub all: bool,
+}
+
+impl ObjectFlags {
+    /// The live objects that they name.
+    pub async fn objects(&self, cluster: &Cluster) -> Result<Vec<Found>, Error> {
+        objects(cluster, &self.words, &self.files, &self.select, self.all).await
+    }
+}
 
 /// A resource, and an object of it if one is named.
 #[derive(Debug, Clone)]

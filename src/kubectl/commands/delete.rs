@@ -8,24 +8,15 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::flags::{Context, duration};
-use crate::manifest::FileFlags;
 use crate::output;
-use crate::selector::SelectorFlags;
-use crate::target::{self, Found};
+use crate::target::{self, Found, ObjectFlags};
 use crate::{say, watch};
 
 /// Delete resources by file names, stdin, resources and names, or by resources and label selector
 #[derive(Debug, Args)]
 pub struct Delete {
-    /// TYPE NAME..., TYPE/NAME..., TYPE with -l or --all
-    words: Vec<String>,
     #[command(flatten)]
-    files: FileFlags,
-    #[command(flatten)]
-    select: SelectorFlags,
-    /// Delete all resources, in the namespace of the specified resource types
-    #[arg(long)]
-    all: bool,
+    objects: ObjectFlags,
     /// Period of time in seconds given to the resource to terminate gracefully; -1: the resource's own
     #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
     grace_period: i64,
@@ -68,7 +59,7 @@ pub async fn run(args: Delete, context: &Context) -> Result<(), Error> {
         }
     };
     let cluster = context.cluster().await?;
-    if args.all && args.select.is_selective() {
+    if args.objects.all && args.objects.select.is_selective() {
         return Err(Error::usage("cannot set --all and --selector at the same time"));
     }
     if args.force && grace == Some(0) {
@@ -78,7 +69,7 @@ pub async fn run(args: Delete, context: &Context) -> Result<(), Error> {
         );
     }
     let (found, mut errors) = args.targets(&cluster).await?;
-    if found.is_empty() && errors.is_empty() && args.files.is_empty() && !args.ignore_not_found {
+    if found.is_empty() && errors.is_empty() && args.objects.files.is_empty() && !args.ignore_not_found {
         say!("No resources found");
     }
     let mut options = json!({"propagationPolicy": propagation});
@@ -99,12 +90,13 @@ pub async fn run(args: Delete, context: &Context) -> Result<(), Error> {
             match cluster.delete(&found.path(), &options).await {
                 Ok(answer) => waiting.push((found.clone(), uid(&answer, &found))),
                 Err(error)
-                    if error.is_not_found() && (args.ignore_not_found || args.all || args.select.is_selective()) =>
+                    if error.is_not_found()
+                        && (args.ignore_not_found || args.objects.all || args.objects.select.is_selective()) =>
                 {
                     continue;
                 }
                 Err(error) => {
-                    errors.push(match &args.files.files[..] {
+                    errors.push(match &args.objects.files.files[..] {
                         [file, ..] => error.when("deleting", file),
                         [] => error,
                     });
@@ -149,7 +141,7 @@ impl Delete {
 
     /// What to delete. Objects that are named need not be read first: the server says if they are not there.
     async fn targets(&self, cluster: &Cluster) -> Result<(Vec<Found>, Vec<Error>), Error> {
-        if self.words.is_empty() && self.files.is_empty() {
+        if self.objects.words.is_empty() && self.objects.files.is_empty() {
             return Err(Error::usage(
                 "You must provide one or more resources by argument or filename.\nExample resource specifications include:\n   \
                  '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'",
@@ -157,9 +149,9 @@ impl Delete {
         }
         let mut found = Vec::new();
         let mut errors = Vec::new();
-        for target in target::targets(cluster, &self.words, &self.files).await? {
+        for target in target::targets(cluster, &self.objects.words, &self.objects.files).await? {
             match target.name {
-                Some(_) if self.select.is_selective() => {
+                Some(_) if self.objects.select.is_selective() => {
                     errors.push(Error::usage("name cannot be provided when a selector is specified"));
                     break;
                 }
@@ -170,9 +162,11 @@ impl Delete {
                     }
                     found.push(Found { resource: target.resource, object: json!({"metadata": metadata}) });
                 }
-                None if self.all || self.select.is_selective() => {
-                    let namespace = (!self.select.all_namespaces).then_some(target.namespace.as_str());
-                    found.extend(target::list(cluster, &target.resource, namespace, &self.select.query()).await?);
+                None if self.objects.all || self.objects.select.is_selective() => {
+                    let namespace = (!self.objects.select.all_namespaces).then_some(target.namespace.as_str());
+                    found.extend(
+                        target::list(cluster, &target.resource, namespace, &self.objects.select.query()).await?,
+                    );
                 }
                 None => {
                     errors.push(Error::usage("resource(s) were provided, but no name was specified"));

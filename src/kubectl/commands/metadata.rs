@@ -6,11 +6,9 @@ use serde_json::{Map, Value, json};
 use crate::cluster::{MERGE_PATCH, Query};
 use crate::error::Error;
 use crate::flags::Context;
-use crate::manifest::FileFlags;
 use crate::output::Format;
 use crate::say;
-use crate::selector::SelectorFlags;
-use crate::target;
+use crate::target::{self, ObjectFlags};
 
 use super::apply::dry_run_suffix;
 
@@ -30,15 +28,8 @@ pub struct Annotate {
 
 #[derive(Debug, Args)]
 struct Edit {
-    /// TYPE NAME... KEY=VALUE... KEY-...
-    words: Vec<String>,
     #[command(flatten)]
-    files: FileFlags,
-    #[command(flatten)]
-    select: SelectorFlags,
-    /// Select all resources, in the namespace of the specified resource types
-    #[arg(long)]
-    all: bool,
+    objects: ObjectFlags,
     /// If true, allow values to be overwritten
     #[arg(long)]
     overwrite: bool,
@@ -88,15 +79,16 @@ fn split(words: &[String]) -> Result<(Vec<String>, Changes), Error> {
 async fn edit(args: &Edit, field: &str, noun: &str, done: &str, context: &Context) -> Result<(), Error> {
     let format = Format::parse(args.output.as_deref(), None)?;
     let suffix = dry_run_suffix(&args.dry_run)?;
-    let (resources, changes) = split(&args.words)?;
+    let (resources, changes) = split(&args.objects.words)?;
     if changes.is_empty() && !args.list {
         return Err(Error::usage(format!("at least one {noun} update is required")));
     }
-    if resources.is_empty() && args.files.is_empty() {
+    if resources.is_empty() && args.objects.files.is_empty() {
         return Err(Error::usage("one or more resources must be specified as <resource> <name> or <resource>/<name>"));
     }
     let cluster = context.cluster().await?;
-    let found = target::objects(&cluster, &resources, &args.files, &args.select, args.all).await?;
+    let found =
+        target::objects(&cluster, &resources, &args.objects.files, &args.objects.select, args.objects.all).await?;
     let query = Query::new().with("fieldManager", &format!("kubectl-{noun}"));
     let query = query.with_some("dryRun", (args.dry_run == "server").then_some("All"));
     let mut errors = Vec::new();

@@ -6,23 +6,14 @@ use serde_json::json;
 use crate::cluster::MERGE_PATCH;
 use crate::error::Error;
 use crate::flags::Context;
-use crate::manifest::FileFlags;
 use crate::output::Format;
-use crate::selector::SelectorFlags;
-use crate::target;
+use crate::target::ObjectFlags;
 
 /// Set a new size for a deployment, replica set, stateful set, or replication controller
 #[derive(Debug, Args)]
 pub struct Scale {
-    /// TYPE NAME..., TYPE/NAME...
-    words: Vec<String>,
     #[command(flatten)]
-    files: FileFlags,
-    #[command(flatten)]
-    select: SelectorFlags,
-    /// Select all resources in the namespace of the specified resource types
-    #[arg(long)]
-    all: bool,
+    objects: ObjectFlags,
     /// The new desired number of replicas. Required
     #[arg(long)]
     replicas: Option<u32>,
@@ -42,7 +33,7 @@ pub async fn run(args: Scale, context: &Context) -> Result<(), Error> {
         return Err(Error::usage("required flag(s) \"replicas\" not set"));
     };
     let cluster = context.cluster().await?;
-    let found = target::objects(&cluster, &args.words, &args.files, &args.select, args.all).await?;
+    let found = args.objects.objects(&cluster).await?;
     if found.is_empty() {
         return Err(Error::usage("no objects passed to scale"));
     }

@@ -6,11 +6,9 @@ use serde_json::{Map, Value, json};
 use crate::cluster::STRATEGIC_PATCH;
 use crate::error::Error;
 use crate::flags::Context;
-use crate::manifest::FileFlags;
 use crate::output::Format;
 use crate::say;
-use crate::selector::SelectorFlags;
-use crate::target::{self, Found};
+use crate::target::{self, Found, ObjectFlags};
 
 /// Set specific features on objects
 #[derive(Debug, Args)]
@@ -30,15 +28,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Pairs {
-    /// TYPE NAME KEY=VALUE..., TYPE/NAME KEY=VALUE...
-    words: Vec<String>,
     #[command(flatten)]
-    files: FileFlags,
-    #[command(flatten)]
-    select: SelectorFlags,
-    /// Select all resources in the namespace of the specified resource types
-    #[arg(long)]
-    all: bool,
+    objects: ObjectFlags,
     #[arg(short, long)]
     output: Option<String>,
 }
@@ -62,8 +53,8 @@ pub async fn run(args: Set, context: &Context) -> Result<(), Error> {
     };
     let format = Format::parse(pairs.output.as_deref(), None)?;
     let is_change = |word: &String| word.contains('=') || (env.is_some() && word.ends_with('-'));
-    let first = pairs.words.iter().position(is_change).unwrap_or(pairs.words.len());
-    let (resources, changes) = pairs.words.split_at(first);
+    let first = pairs.objects.words.iter().position(is_change).unwrap_or(pairs.objects.words.len());
+    let (resources, changes) = pairs.objects.words.split_at(first);
     let listing = env.is_some_and(|env| env.list);
     if changes.is_empty() && !listing {
         return Err(Error::usage(match env {
@@ -73,7 +64,9 @@ pub async fn run(args: Set, context: &Context) -> Result<(), Error> {
     }
     let cluster = context.cluster().await?;
     let mut errors = Vec::new();
-    for mut found in target::objects(&cluster, resources, &pairs.files, &pairs.select, pairs.all).await? {
+    for mut found in
+        target::objects(&cluster, resources, &pairs.objects.files, &pairs.objects.select, pairs.objects.all).await?
+    {
         if listing {
             list_environment(&found)?;
             continue;

@@ -8,25 +8,16 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::flags::{Context, duration};
-use crate::manifest::FileFlags;
 use crate::output::Format;
 use crate::output::jsonpath::{self, Template};
-use crate::selector::SelectorFlags;
-use crate::target;
+use crate::target::{self, ObjectFlags};
 use crate::watch;
 
 /// Wait for a specific condition on one or many resources
 #[derive(Debug, Args)]
 pub struct Wait {
-    /// TYPE NAME..., TYPE/NAME...
-    words: Vec<String>,
     #[command(flatten)]
-    files: FileFlags,
-    #[command(flatten)]
-    select: SelectorFlags,
-    /// Select all resources in the namespace of the specified resource types
-    #[arg(long)]
-    all: bool,
+    objects: ObjectFlags,
     /// [create|delete|condition=condition-name[=condition-value]|jsonpath='{JSONPath expression}'=[JSONPath value]]
     #[arg(long = "for")]
     wanted: Option<String>,
@@ -106,11 +97,11 @@ pub async fn run(args: Wait, context: &Context) -> Result<(), Error> {
     let goal = Goal::parse(wanted)?;
     let cluster = context.cluster().await?;
     // Whoever waits in vain is told for what.
-    let label = RefCell::new(args.words.join(" "));
+    let label = RefCell::new(args.objects.words.join(" "));
     let waiting = async {
         // What is to be created, or to go, need not be there now.
-        if matches!(goal, Goal::Create | Goal::Delete) && !args.select.is_selective() && !args.all {
-            for target in target::targets(&cluster, &args.words, &args.files).await? {
+        if matches!(goal, Goal::Create | Goal::Delete) && !args.objects.select.is_selective() && !args.objects.all {
+            for target in target::targets(&cluster, &args.objects.words, &args.objects.files).await? {
                 let Some(name) = &target.name else {
                     return Err(Error::usage("resource(s) were provided, but no name was specified"));
                 };
@@ -127,7 +118,7 @@ pub async fn run(args: Wait, context: &Context) -> Result<(), Error> {
             }
             return Ok(());
         }
-        let found = target::objects(&cluster, &args.words, &args.files, &args.select, args.all).await?;
+        let found = args.objects.objects(&cluster).await?;
         if found.is_empty() {
             return Err(Error::usage("no matching resources found"));
         }

@@ -1,9 +1,6 @@
 //! configMap volumes and projections.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::{ConfigMap, ConfigMapVolumeSource, KeyToPath};
-use kube::Api;
 
 use super::payload::{self, Origin, Payload};
 use super::{Error, Request};
@@ -22,19 +19,11 @@ pub(super) async fn files(
     mode: u32,
     optional: bool,
 ) -> Result<Payload, Error> {
-    let found = Api::<ConfigMap>::namespaced(request.ctx.client.clone(), request.namespace)
-        .get_opt(name)
-        .await
-        .map_err(|source| Error::Api { what: format!("configmap {name}"), source: Box::new(source) })?;
-    let Some(object) = found else {
-        return if optional {
-            Ok(Payload::new())
-        } else {
-            Err(Error::NotFound { kind: "configmap", name: name.into() })
-        };
-    };
-    let text = object.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
-    let binary = object.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
-    let data: BTreeMap<String, Vec<u8>> = text.chain(binary).collect();
-    payload::project(&data, items, mode, &Origin { kind: "configmap", name, optional })
+    let origin = Origin { kind: "configmap", name, optional };
+    payload::of_object(request, &origin, items, mode, |object: ConfigMap| {
+        let text = object.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
+        let binary = object.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
+        text.chain(binary).collect()
+    })
+    .await
 }

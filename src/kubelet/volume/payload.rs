@@ -1,10 +1,14 @@
 //! The files of a volume made from API objects.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::KeyToPath;
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
 
-use super::Error;
+use super::{Error, Request};
 
 /// A file of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +34,29 @@ pub(super) struct Origin<'a> {
     pub kind: &'static str,
     pub name: &'a str,
     pub optional: bool,
+}
+
+/// The object's keys, which `data` takes out of it, as files. None, if there is no such object and it is optional.
+pub(super) async fn of_object<K>(
+    request: &Request<'_>,
+    origin: &Origin<'_>,
+    items: Option<&[KeyToPath]>,
+    default_mode: u32,
+    data: impl FnOnce(K) -> BTreeMap<String, Vec<u8>>,
+) -> Result<Payload, Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let (kind, name) = (origin.kind, origin.name);
+    let found = Api::<K>::namespaced(request.ctx.client.clone(), request.namespace)
+        .get_opt(name)
+        .await
+        .map_err(|source| Error::Api { what: format!("{kind} {name}"), source: Box::new(source) })?;
+    match found {
+        Some(object) => project(&data(object), items, default_mode, origin),
+        None if origin.optional => Ok(Payload::new()),
+        None => Err(Error::NotFound { kind, name: name.to_owned() }),
+    }
 }
 
 /// The keys of an object as files: all of them, or those that `items` names.

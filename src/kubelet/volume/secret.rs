@@ -1,9 +1,6 @@
 //! secret volumes and projections.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::{KeyToPath, Secret, SecretVolumeSource};
-use kube::Api;
 
 use super::payload::{self, Origin, Payload};
 use super::{Error, Request};
@@ -23,14 +20,9 @@ pub(super) async fn files(
     mode: u32,
     optional: bool,
 ) -> Result<Payload, Error> {
-    let found = Api::<Secret>::namespaced(request.ctx.client.clone(), request.namespace)
-        .get_opt(name)
-        .await
-        .map_err(|source| Error::Api { what: format!("secret {name}"), source: Box::new(source) })?;
-    let Some(object) = found else {
-        return if optional { Ok(Payload::new()) } else { Err(Error::NotFound { kind: "secret", name: name.into() }) };
-    };
-    let data: BTreeMap<String, Vec<u8>> =
-        object.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
-    payload::project(&data, items, mode, &Origin { kind: "secret", name, optional })
+    let origin = Origin { kind: "secret", name, optional };
+    payload::of_object(request, &origin, items, mode, |object: Secret| {
+        object.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect()
+    })
+    .await
 }
