@@ -3,8 +3,8 @@
 //!
 //! In the server process the transport is a function call ([`in_process`]): the API server is a
 //! [`tower::Service`] over HTTP requests, and the caller's identity travels as a request extension
-//! ([`k3s_api::authentication::UserInfo`]), which no request from outside can carry. Elsewhere it is TLS, by kube's own
-//! configuration from a kubeconfig.
+//! ([`k3s_api::authentication::UserInfo`]), which no request from outside can carry. Elsewhere
+//! it is TLS with a certificate or a token ([`remote`]).
 //!
 //! ```no_run
 //! # async fn example(client: kube::Client) {
@@ -19,7 +19,9 @@
 //! ```
 
 mod informer;
+mod remote;
 mod transport;
 
 pub use informer::{Change, Changes, Informer, Informers, Resource};
+pub use remote::{Credentials, Error, remote};
 pub use transport::in_process;
