@@ -1,18 +1,35 @@
-//! Flags, `K3S_*` variables and `config.yaml`, resolved into one typed configuration; and every path of a data
-//! directory.
+//! What k3s is told, and what it finds.
 //!
-//! The flags are data ([`flag::SERVER`]): one row makes the command line, the variable, the configuration key and the
-//! help. A value comes from the first of: command line, environment, `config.yaml`, default. Lists of `config.yaml` and
-//! the command line are not added up: the first source that names a flag has it all, as in k3s.
+//! Flags, `K3S_*` variables and `config.yaml` are resolved into one typed configuration, [`Server`] or [`Agent`]. The
+//! flags are data ([`flag::all`]): one row makes the command line, the variable, the configuration key, the help, the
+//! shells' completion and the [`reference`](reference::reference) in docs/configuration.md. A row also says whether
+//! this version does what the flag asks for; what it doesn't do is warned about or refused.
+//!
+//! A value comes from the first of: command line, environment, `config.yaml` with the files of `config.yaml.d`, default.
+//! The first source that names a flag has it all, as in k3s: lists of different sources are not added up.
+//!
+//! [`DataDir`] knows the paths of a data directory.
 
+#![forbid(unsafe_code)]
+
+pub mod argument;
+mod command;
 mod config;
 mod error;
 mod file;
 pub mod flag;
+mod nearest;
 mod paths;
+pub mod reference;
 mod values;
 
-pub use config::Server;
+pub use command::command;
+pub use config::{
+    Agent, ApiServerArguments, ClusterNetwork, Datastore, Kubeconfig, KubeletArguments, Listener, LogFormat, Logging,
+    Node, Server,
+};
 pub use error::Error;
+pub use flag::types::NodeTaint;
+pub use nearest::nearest;
 pub use paths::{DataDir, kubeconfig_path};
 pub use values::Values;

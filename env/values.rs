@@ -3,83 +3,152 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use clap::{Arg, ArgAction, Command};
+use crate::command::{command, with_two_dashes};
+use crate::flag::{self, Flag, Subcommand, Support, Type};
+use crate::nearest::nearest;
+use crate::{Error, argument, file};
 
-use crate::flag::{Flag, Kind};
-use crate::{Error, file};
-
-/// The values of one flag and their source, for messages.
+/// One value and its source, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Given {
-    values: Vec<String>,
+    value: String,
     origin: String,
+    /// From a variable that is not k3s's own, such as AWS's: it may be set for other programs.
+    foreign: bool,
 }
 
 /// What the command line, the environment and the configuration files say, by flag name.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Values(BTreeMap<&'static str, Given>);
-
-/// The command of a table of flags.
-pub fn command(name: &'static str, about: &'static str, flags: &'static [Flag]) -> Command {
-    flags.iter().fold(Command::new(name).about(about).disable_version_flag(true), |command, flag| {
-        let arg = Arg::new(flag.name).long(flag.name).help(flag.help).help_heading(flag.group);
-        let arg = match flag.kind {
-            Kind::Switch => {
-                arg.action(ArgAction::Set).num_args(0..=1).require_equals(true).default_missing_value("true")
-            }
-            Kind::Value => arg.action(ArgAction::Set).value_name("value"),
-            Kind::List => arg.action(ArgAction::Append).value_name("value"),
-        };
-        let arg = if let Some(letter) = flag.short { arg.short(letter) } else { arg };
-        // A one-letter long name would stand beside the same short one in the help.
-        command.arg(if flag.name.len() == 1 { arg.hide_long_help(true) } else { arg })
-    })
+#[derive(Debug)]
+pub struct Values {
+    given: BTreeMap<&'static str, Vec<Given>>,
+    warnings: Vec<String>,
 }
 
 impl Values {
-    /// Resolves `args` (without program and subcommand names), `variables` and the configuration file.
+    /// Resolves `args` (without program and subcommand names), `variables` and the configuration files: the first of
+    /// these that names a flag has it all. A configuration file that is not named is read if it is there.
     ///
     /// # Errors
-    /// An unknown flag or key, a file that can't be read.
+    /// An unknown flag or key, a value of the wrong form, a flag that is refused, a file that can't be read.
     pub fn resolve(
-        command: Command,
-        flags: &'static [Flag],
+        subcommand: Subcommand,
         args: impl IntoIterator<Item = OsString>,
         variables: impl Fn(&str) -> Option<String>,
         default_config: &Path,
     ) -> Result<Values, Error> {
-        let matches = command.no_binary_name(true).try_get_matches_from(args)?;
-        let mut values = BTreeMap::new();
-        for flag in flags {
+        let args = with_two_dashes(subcommand, args);
+        let matches = command(subcommand).no_binary_name(true).try_get_matches_from(args)?;
+        let mut values = Values { given: BTreeMap::new(), warnings: Vec::new() };
+        for flag in flag::of(subcommand) {
             if let Some(given) = matches.get_many::<String>(flag.name) {
-                let origin = format!("--{}", flag.name);
-                values.insert(flag.name, Given { values: split(flag, given.cloned()), origin });
-            } else if let Some((variable, value)) =
-                flag.variable.and_then(|name| Some((name, variables(name).filter(|value| !value.is_empty())?)))
+                let dashes = if flag.name.len() == 1 { "-" } else { "--" };
+                values.insert(flag, given.cloned(), |_| (format!("{dashes}{}", flag.name), false));
+            } else if let Some(variable) = flag.variable
+                && let Some(value) = variables(variable).filter(|value| !value.is_empty())
             {
-                values.insert(flag.name, Given { values: split(flag, [value]), origin: variable.to_owned() });
+                values.insert(flag, [value], |_| (variable.to_owned(), !variable.starts_with("K3S_")));
             }
         }
-        let named = values.get("config").and_then(|given: &Given| given.values.first());
+        values.add_files(subcommand, default_config)?;
+        values.check(subcommand)?;
+        Ok(values)
+    }
+
+    fn add_files(&mut self, subcommand: Subcommand, default_config: &Path) -> Result<(), Error> {
+        let named = self.given.get("config").and_then(|given| given.last());
+        if let Some(url) = named.filter(|it| it.value.starts_with("http://") || it.value.starts_with("https://")) {
+            return Err(Error::Remote { url: url.value.clone(), origin: url.origin.clone() });
+        }
         let (path, required) = match named {
-            Some(path) => (PathBuf::from(path), true),
+            Some(given) => (PathBuf::from(&given.value), true),
             None => (default_config.to_owned(), false),
         };
-        for (key, (from, given)) in file::read(&path, required)? {
-            let Some(flag) =
-                flags.iter().find(|flag| flag.name == key || flag.short.is_some_and(|s| key == s.to_string()))
-            else {
-                let names = flags.iter().map(|flag| flag.name);
-                return Err(Error::UnknownKey { nearest: file::nearest(&key, names), key, path: from });
+        for (key, found) in file::read(&path, required)? {
+            let Some(flag) = flag::of(subcommand).find(|flag| flag.is_called(&key)) else {
+                // One file may serve servers and agents, as in k3s.
+                if flag::all().any(|flag| flag.is_called(&key)) {
+                    let place = format!("{}:{}", found.path.display(), found.line);
+                    self.warnings.push(format!("{place}: {key} is not for k3s {}; ignored", subcommand.name()));
+                    continue;
+                }
+                let names = flag::of(subcommand).map(|flag| flag.name);
+                let nearest = nearest(&key, names);
+                return Err(Error::UnknownKey { key, path: found.path, line: found.line, nearest });
             };
-            values.entry(flag.name).or_insert_with(|| Given {
-                values: split(flag, given),
-                origin: format!("{} in {}", flag.name, from.display()),
-            });
+            if self.given.contains_key(flag.name) {
+                continue;
+            }
+            for entry in found.entries {
+                let origin = format!("{}:{}: {}", entry.path.display(), entry.line, flag.name);
+                self.insert(flag, [entry.value], |_| (origin.clone(), false));
+            }
         }
-        Ok(Values(values))
+        Ok(())
+    }
+
+    fn insert(
+        &mut self,
+        flag: &'static Flag,
+        values: impl IntoIterator<Item = String>,
+        origin: impl Fn(&str) -> (String, bool),
+    ) {
+        let given = values.into_iter().flat_map(|value| split(flag, value)).map(|value| {
+            let (origin, foreign) = origin(&value);
+            Given { value, origin, foreign }
+        });
+        self.given.entry(flag.name).or_default().extend(given);
+    }
+
+    /// Forms of values, then what is done with them.
+    fn check(&mut self, subcommand: Subcommand) -> Result<(), Error> {
+        for flag in flag::of(subcommand) {
+            let Some(given) = self.given.get(flag.name) else { continue };
+            // What counts: each value of a list, the last one of anything else.
+            let counts = if flag.repeatable { &given[..] } else { &given[given.len().saturating_sub(1)..] };
+            // An empty value says that nothing is given, but a switch has no such value.
+            for given in counts.iter().filter(|given| !given.value.is_empty() || flag.kind == Type::Switch) {
+                flag.kind.check(&given.value).map_err(|detail| given.bad(detail))?;
+            }
+            let Some(asked) =
+                counts.iter().find(|it| !it.foreign && !it.value.is_empty() && !flag.is_default(&it.value))
+            else {
+                continue;
+            };
+            let origin = asked.origin.clone();
+            match flag.support {
+                Support::Whole | Support::Moot(_) => {}
+                Support::Ignored(why) => self.warnings.push(format!("{origin}: ignored: {why}")),
+                Support::Refused(why) => return Err(Error::Refused { origin, why: why.to_owned() }),
+            }
+            if flag.kind == Type::Argument {
+                self.check_arguments(flag.name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_arguments(&mut self, through: &'static str) -> Result<(), Error> {
+        for given in self.given.get(through).into_iter().flatten() {
+            let (name, value) = flag::types::argument(&given.value).map_err(|detail| given.bad(detail))?;
+            let origin = format!("{}: {name}", given.origin);
+            let known = argument::find(through, &name);
+            if known.is_some_and(|known| known.holds.contains(&value.as_str())) {
+                continue;
+            }
+            match known.map(|known| known.support) {
+                Some(Support::Whole | Support::Moot(_)) => {}
+                Some(Support::Refused(why)) => return Err(Error::Refused { origin, why: why.to_owned() }),
+                Some(Support::Ignored(why)) => self.warnings.push(format!("{origin}: ignored: {why}")),
+                None => self.warnings.push(format!("{origin}: ignored: this version does not have that flag")),
+            }
+        }
+        Ok(())
+    }
+
+    /// What was given and has no effect, a sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// A switch; absent is false.
@@ -87,76 +156,86 @@ impl Values {
     /// # Errors
     /// A value that is no boolean.
     pub fn switch(&self, name: &str) -> Result<bool, Error> {
-        Ok(self.parse::<bool>(name, "true or false")?.unwrap_or(false))
+        Ok(self.parse(name, flag::types::boolean)?.unwrap_or(false))
     }
 
-    /// The last value of a flag.
+    /// The last value of a flag. An empty one counts as none.
     pub fn string(&self, name: &str) -> Option<String> {
-        self.0.get(name).and_then(|given| given.values.last().cloned())
+        self.last(name).map(|given| given.value.clone())
     }
 
     /// All values of a flag.
     pub fn list(&self, name: &str) -> Vec<String> {
-        self.0.get(name).map(|given| given.values.clone()).unwrap_or_default()
-    }
-
-    /// The last value of a flag, parsed.
-    ///
-    /// # Errors
-    /// [`Error::BadValue`] saying where it came from and what is `expected`.
-    pub fn parse<T: FromStr>(&self, name: &str, expected: &str) -> Result<Option<T>, Error>
-    where
-        T::Err: std::fmt::Display,
-    {
-        self.parse_with(name, |value| value.parse().map_err(|error| format!("expected {expected} ({error})")))
+        self.given.get(name).into_iter().flatten().map(|given| given.value.clone()).collect()
     }
 
     /// The last value of a flag, through `parse`, whose error is the reason.
     ///
     /// # Errors
     /// [`Error::BadValue`] saying where it came from.
-    pub fn parse_with<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, Error> {
-        let Some(given) = self.0.get(name) else { return Ok(None) };
-        let Some(value) = given.values.last() else { return Ok(None) };
-        parse(value).map(Some).map_err(|detail| Error::BadValue {
-            origin: given.origin.clone(),
-            value: value.clone(),
-            detail,
-        })
+    pub fn parse<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, Error> {
+        self.last(name).map(|given| parse(&given.value).map_err(|detail| given.bad(detail))).transpose()
     }
 
-    /// Each value of a list as `key=value`.
+    /// All values of a flag, each through `parse`.
     ///
     /// # Errors
-    /// [`Error::BadValue`] for one without `=`.
-    pub fn pairs(&self, name: &str) -> Result<Vec<(String, String)>, Error> {
-        let Some(given) = self.0.get(name) else { return Ok(Vec::new()) };
-        let pair = |value: &String| {
-            value.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| {
-                Error::BadValue {
-                    origin: given.origin.clone(),
-                    value: value.clone(),
-                    detail: "expected key=value".to_owned(),
-                }
-            })
-        };
-        given.values.iter().map(pair).collect()
+    /// [`Error::BadValue`] saying where the bad one came from.
+    pub fn parse_all<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Error> {
+        let given = self.given.get(name).into_iter().flatten();
+        given.map(|given| parse(&given.value).map_err(|detail| given.bad(detail))).collect()
     }
 
-    /// An error about the value of a flag that only shows together with others.
+    /// What is passed on to a component under this name, in the order given.
+    pub fn arguments(&self, through: &str, name: &str) -> Vec<String> {
+        let given = self.given.get(through).into_iter().flatten();
+        let pairs = given.filter_map(|given| flag::types::argument(&given.value).ok());
+        pairs.filter(|(key, _)| key == name).map(|(_, value)| value).collect()
+    }
+
+    /// The last of [`Values::arguments`], through `parse`.
+    ///
+    /// # Errors
+    /// [`Error::BadValue`] saying where it came from.
+    pub fn argument<T>(
+        &self,
+        through: &str,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, Error> {
+        let Some(value) = self.arguments(through, name).pop() else { return Ok(None) };
+        parse(&value).map(Some).map_err(|detail| self.bad(through, format!("{name}: {detail}")))
+    }
+
+    fn last(&self, name: &str) -> Option<&Given> {
+        self.given.get(name).and_then(|given| given.last()).filter(|given| !given.value.is_empty())
+    }
+
+    /// An error about a value that only shows together with others.
     pub fn bad(&self, name: &str, detail: impl Into<String>) -> Error {
-        let (origin, value) = match self.0.get(name) {
-            Some(given) => (given.origin.clone(), given.values.join(",")),
-            None => (format!("--{name}"), String::new()),
-        };
-        Error::BadValue { origin, value, detail: detail.into() }
+        match self.last(name) {
+            Some(given) => given.bad(detail.into()),
+            None => Error::BadValue { origin: format!("--{name}"), value: String::new(), detail: detail.into() },
+        }
+    }
+
+    /// An error about a value that is not available.
+    pub fn refused(&self, name: &str, why: impl Into<String>) -> Error {
+        let origin = self.last(name).map_or_else(|| format!("--{name}"), |given| given.origin.clone());
+        Error::Refused { origin, why: why.into() }
     }
 }
 
-/// Lists take commas as separators, but for pass-through arguments, whose values may contain them.
-fn split(flag: &Flag, values: impl IntoIterator<Item = String>) -> Vec<String> {
-    if flag.kind != Kind::List || flag.name.ends_with("-arg") {
-        return values.into_iter().collect();
+impl Given {
+    fn bad(&self, detail: String) -> Error {
+        Error::BadValue { origin: self.origin.clone(), value: self.value.clone(), detail }
     }
-    values.into_iter().flat_map(|value| value.split(',').map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+/// Lists take commas as separators, but for flags of components, whose values may contain them.
+fn split(flag: &Flag, value: String) -> Vec<String> {
+    if !flag.repeatable || flag.kind == Type::Argument {
+        return vec![value];
+    }
+    value.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }

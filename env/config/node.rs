@@ -1,0 +1,39 @@
+//! The node that a server or an agent runs.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::KubeletArguments;
+use crate::flag::types::{self, NodeTaint};
+use crate::{Error, Values};
+
+/// What a node is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Nothing: the host's name.
+    pub name: Option<String>,
+    /// Whether an id is added to the name.
+    pub with_id: bool,
+    pub labels: Vec<(String, String)>,
+    pub taints: Vec<NodeTaint>,
+    /// The primary one first; none: the address of the default route.
+    pub ips: Vec<IpAddr>,
+    pub external_ips: Vec<IpAddr>,
+    pub resolv_conf: Option<PathBuf>,
+    pub kubelet: KubeletArguments,
+}
+
+impl Node {
+    pub(super) fn from_values(values: &Values) -> Result<Self, Error> {
+        Ok(Self {
+            name: values.parse("node-name", types::node_name)?,
+            with_id: values.switch("with-node-id")?,
+            labels: values.parse_all("node-label", types::pair)?,
+            taints: values.parse_all("node-taint", types::taint)?,
+            ips: values.parse_all("node-ip", types::address)?,
+            external_ips: values.parse_all("node-external-ip", types::address)?,
+            resolv_conf: values.string("resolv-conf").map(PathBuf::from),
+            kubelet: KubeletArguments::from_values(values)?,
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! What flags come to in the typed configuration.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use k3s_env::{LogFormat, NodeTaint, Server};
+
+fn resolve(args: &[&str]) -> Server {
+    let variable = |name: &str| match name {
+        "HOME" => Some("/home/edge".to_owned()),
+        "K3S_LOG_FORMAT" => Some("json".to_owned()),
+        _ => None,
+    };
+    Server::resolve(args.iter().map(OsString::from), variable, Path::new("/nonexistent/config.yaml"))
+        .unwrap_or_else(|error| panic!("{args:?}: {error}"))
+}
+
+#[test]
+fn defaults_are_those_of_k3s() {
+    let server = resolve(&[]);
+    assert_eq!(server.data_dir.root(), Path::new("/var/lib/rancher/k3s"));
+    assert_eq!(server.kubeconfig.path, Path::new("/etc/rancher/k3s/k3s.yaml"));
+    assert_eq!((server.kubeconfig.mode, server.kubeconfig.group), (0o600, None));
+    assert_eq!((server.listener.port, server.listener.advertise_port), (6443, 6443));
+    assert_eq!(server.listener.bind_address.to_string(), "0.0.0.0");
+    assert_eq!(server.network.cluster_cidr.to_string(), "10.42.0.0/16");
+    assert_eq!(server.network.service_cidr.to_string(), "10.43.0.0/16");
+    assert_eq!(server.network.cluster_dns.to_string(), "10.43.0.10");
+    assert_eq!(server.network.node_ports, 30000..=32767);
+    assert_eq!(server.datastore.endpoint, None);
+    assert!(!server.disable_agent && !server.disable_scheduler && !server.rootless);
+    assert_eq!(server.logging.format, LogFormat::Json);
+    assert!(server.warnings.is_empty());
+}
+
+#[test]
+fn rootless_lives_in_the_home() {
+    let server = resolve(&["--rootless"]);
+    assert_eq!(server.data_dir.root(), Path::new("/home/edge/.rancher/k3s"));
+    assert_eq!(server.kubeconfig.path, Path::new("/home/edge/.kube/k3s.yaml"));
+    assert!(!resolve(&["--rootless=false"]).rootless);
+}
+
+#[test]
+fn what_follows_from_another_flag_follows_it() {
+    assert_eq!(resolve(&["--service-cidr=10.9.0.0/24"]).network.cluster_dns.to_string(), "10.9.0.10");
+    assert_eq!(resolve(&["--https-listen-port=7443"]).listener.advertise_port, 7443);
+}
+
+#[test]
+fn a_node_is_described_whole() {
+    let node = resolve(&[
+        "--node-name=edge-1",
+        "--with-node-id",
+        "--node-label=a=1,b=2",
+        "--node-taint=k=v:NoExecute",
+        "--node-ip=10.0.0.5",
+        "--node-external-ip=192.0.2.1,192.0.2.2",
+        "--resolv-conf=/etc/resolv.pods",
+        "--kubelet-arg=max-pods=20",
+        "--kubelet-arg=--seccomp-default=true",
+        "--kubelet-arg=container-log-max-size=1Mi",
+        "--kubelet-arg=container-log-max-files=3",
+    ])
+    .node;
+    assert_eq!((node.name.as_deref(), node.with_id), (Some("edge-1"), true));
+    assert_eq!(node.labels, [("a".into(), "1".into()), ("b".into(), "2".into())]);
+    let taint = NodeTaint { key: "k".into(), value: Some("v".into()), effect: "NoExecute".into() };
+    assert_eq!(node.taints, [taint]);
+    assert_eq!((node.ips.len(), node.external_ips.len()), (1, 2));
+    assert_eq!(node.resolv_conf.as_deref(), Some(Path::new("/etc/resolv.pods")));
+    assert_eq!((node.kubelet.max_pods, node.kubelet.seccomp_default), (Some(20), Some(true)));
+    assert_eq!((node.kubelet.container_log_max_size, node.kubelet.container_log_max_files), (Some(1 << 20), Some(3)));
+}
+
+#[test]
+fn flags_of_the_api_server_are_passed_on() {
+    let api = resolve(&[
+        "--kube-apiserver-arg=token-auth-file=/a.csv",
+        "--kube-apiserver-arg=service-account-issuer=https://a",
+        "--kube-apiserver-arg=service-account-issuer=https://b",
+        "--kube-apiserver-arg=api-audiences=x,y",
+    ])
+    .api_server;
+    assert_eq!(api.token_auth_file.as_deref(), Some(Path::new("/a.csv")));
+    assert_eq!(api.service_account_issuers, ["https://a", "https://b"]);
+    assert_eq!(api.audiences, ["x", "y"]);
+}
+
+#[test]
+fn a_token_comes_from_the_flag_or_from_a_file() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&file, "secret\n").expect("a file");
+    let by_file = format!("--token-file={}", file.path().display());
+    assert_eq!(resolve(&[&by_file]).token.as_deref(), Some("secret"));
+    assert_eq!(resolve(&[&by_file, "--token=flag"]).token.as_deref(), Some("flag"));
+}
+
+#[test]
+fn the_datastore_is_resolved_with_its_tls() {
+    let args = [
+        "--datastore-endpoint=postgres://a/b",
+        "--datastore-cafile=/ca",
+        "--datastore-certfile=/c",
+        "--datastore-keyfile=/k",
+    ];
+    let datastore = resolve(&args).datastore;
+    assert_eq!(datastore.endpoint.as_deref(), Some("postgres://a/b"));
+    let files = [datastore.ca_file, datastore.cert_file, datastore.key_file].map(Option::unwrap_or_default);
+    assert_eq!(files, ["/ca", "/c", "/k"].map(std::path::PathBuf::from));
+}
