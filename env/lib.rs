@@ -8,7 +8,7 @@
 //! A value comes from the first of: command line, environment, `config.yaml` with the files of `config.yaml.d`, default.
 //! The first source that names a flag has it all, as in k3s: lists of different sources are not added up.
 //!
-//! [`DataDir`] knows the paths of a data directory.
+//! [`DataDir`] knows the paths of a data directory, [`host`] what this machine has and lacks.
 
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ mod config;
 mod error;
 mod file;
 pub mod flag;
+pub mod host;
 mod nearest;
 mod paths;
 pub mod reference;

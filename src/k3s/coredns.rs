@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Arg, Command};
 use k3s_addons::coredns::{Config, run as serve};
+use k3s_env::{LogFormat, Logging};
 use tokio_util::sync::CancellationToken;
 
 use crate::{kubectl, log, server};
@@ -20,8 +21,10 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Err(error) => error.exit(),
     };
     let domain = matches.get_one::<String>("cluster-domain").map_or("cluster.local", String::as_str);
-    let settings = log::Settings { debug: false, verbosity: 0, file: None, also_stderr: false };
-    let result = log::start(&settings).and_then(|()| run_until_signal(Config::new(domain)));
+    let result = LogFormat::from_variable(std::env::var("K3S_LOG_FORMAT").ok())
+        .map_err(anyhow::Error::from)
+        .and_then(|format| log::start(&Logging { format, ..Logging::default() }))
+        .and_then(|()| run_until_signal(Config::new(domain)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

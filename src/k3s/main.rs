@@ -2,6 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+mod agent;
+mod check_config;
+mod commands;
+mod completion;
 mod coredns;
 mod kubectl;
 mod log;
@@ -12,20 +16,10 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-const USAGE: &str = "\
-k3s - Kubernetes, attached to nothing
+use commands::{COMMANDS, MISSING, usage};
 
-Usage: k3s <command> [options]
-
-Commands:
-  server   Run a Kubernetes server with a node of its own
-  kubectl  Run kubectl
-  coredns  Run the cluster's DNS server (inside its pod)
-
-Options:
-  -h, --help     Show help
-  -v, --version  Show the version
-";
+/// What a command line that makes no sense ends with.
+const MISUSE: u8 = 2;
 
 fn main() -> ExitCode {
     // First of all, while there is one thread: the processes that the launcher and the runtime start from this binary.
@@ -37,30 +31,45 @@ fn main() -> ExitCode {
     let program = args.next().unwrap_or_default();
     let mut args: Vec<OsString> = args.collect();
     // Multi-call: a link called kubectl is `k3s kubectl`.
-    if Path::new(&program).file_name().is_some_and(|name| name == "kubectl") {
-        return kubectl::run(args);
+    let called = Path::new(&program).file_name().and_then(|name| name.to_str());
+    if let Some(name) = called.filter(|name| commands::LINKS.contains(name)) {
+        return run(name, args);
     }
     if args.is_empty() {
-        print!("{USAGE}");
+        print!("{}", usage());
         return ExitCode::SUCCESS;
     }
     let command = args.remove(0);
     match command.to_str() {
-        Some("shim") => k3s_runtime::shim::main(args.into_iter()),
-        Some("server") => server::run(args),
-        Some("kubectl") => kubectl::run(args),
-        Some("coredns") => coredns::run(args),
         Some("-v" | "--version") => {
             print!("{}", version::text());
             ExitCode::SUCCESS
         }
         Some("-h" | "--help" | "help") => {
-            print!("{USAGE}");
+            print!("{}", usage());
             ExitCode::SUCCESS
         }
-        _ => {
-            eprintln!("k3s: unknown command {:?}; see k3s --help", command.to_string_lossy());
-            ExitCode::from(2)
-        }
+        Some(name) => run(name, args),
+        None => misuse(&format!("unknown command {command:?}")),
     }
+}
+
+fn run(name: &str, args: Vec<OsString>) -> ExitCode {
+    // The shim is no command of anybody's; the runtime starts it, once a pod.
+    if name == "shim" {
+        k3s_runtime::shim::main(args.into_iter());
+    }
+    if let Some(command) = COMMANDS.iter().find(|command| command.name == name) {
+        return (command.run)(args);
+    }
+    if MISSING.contains(&name) {
+        return misuse(&format!("{name} is not available in this version"));
+    }
+    let nearest = k3s_env::nearest(name, COMMANDS.iter().map(|command| command.name));
+    misuse(&format!("unknown command {name:?}{nearest}"))
+}
+
+fn misuse(message: &str) -> ExitCode {
+    eprintln!("k3s: {message}; see k3s --help");
+    ExitCode::from(MISUSE)
 }

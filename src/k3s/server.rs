@@ -4,6 +4,7 @@ mod control_plane;
 mod host;
 mod host_ports;
 mod identity;
+mod kubeconfig;
 mod node;
 mod role;
 
@@ -44,7 +45,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
 
 /// `/etc/rancher/k3s/config.yaml` of the host. Inside the launcher's namespaces `/etc/rancher` is the cluster's own, and
 /// the host's /etc is kept beside.
-fn default_config() -> PathBuf {
+pub fn default_config() -> PathBuf {
     let inside = k3s_rootless::is_child();
     if inside { "/etc/.host/rancher/k3s/config.yaml" } else { "/etc/rancher/k3s/config.yaml" }.into()
 }
@@ -60,15 +61,16 @@ fn start(config: Server) -> anyhow::Result<ExitCode> {
         let exit = k3s_rootless::launch(&launcher, std::env::args_os())?;
         return Ok(ExitCode::from(u8::try_from(exit.code()).unwrap_or(1)));
     }
+    if config.datastore.endpoint.is_some() {
+        bail!("--datastore-endpoint: this version keeps its data in SQLite; leave it out");
+    }
     if !config.rootless && !config.disable_agent && !nix::unistd::geteuid().is_root() {
         bail!("a node needs root; as an ordinary user, run k3s server --rootless");
     }
-    log::start(&log::Settings {
-        debug: config.debug,
-        verbosity: config.verbosity,
-        file: config.log.clone(),
-        also_stderr: config.also_log_to_stderr,
-    })?;
+    log::start(&config.logging)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     kubectl::install_crypto();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -11,7 +11,7 @@ use k3s_client::Informers;
 use k3s_env::Server;
 use k3s_kine::sqlite::{Options, Sqlite};
 use k3s_supervisor::manifests::{self, Deployer};
-use k3s_supervisor::{Names, Tls, Token, kubeconfig, private_dir, write_atomically};
+use k3s_supervisor::{Names, Tls, Token, private_dir};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ResolvesServerCert;
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::host::Host;
-use super::{identity, role};
+use super::{identity, kubeconfig, role};
 
 /// The running control plane.
 pub struct ControlPlane {
@@ -40,17 +40,17 @@ impl ControlPlane {
     /// What could not be started, and why.
     pub async fn start(config: &Server, host: &Host, cancel: CancellationToken) -> anyhow::Result<Self> {
         let data = &config.data_dir;
-        private_dir(data.root())?;
+        data.create()?;
         // The database first: its lock keeps a second server off everything else.
         let db = data.state_db();
         let datastore = Arc::new(tokio::task::block_in_place(|| Sqlite::open(&db, Options::default()))?);
-        let service_ip = config.service_cidr.hosts().next().context("--service-cidr has no addresses")?;
+        let service_ip = config.network.service_cidr.hosts().next().context("--service-cidr has no addresses")?;
         let names = Names {
             node_name: host.node_name.clone(),
-            node_ips: vec![host.node_ip],
+            node_ips: host.node_ips.clone(),
             service_ip,
-            cluster_domain: config.cluster_domain.clone(),
-            extra: config.tls_san.iter().cloned().chain(config.advertise_address.map(|it| it.to_string())).collect(),
+            cluster_domain: config.network.cluster_domain.clone(),
+            extra: extra_names(config),
         };
         let tls = Tls::load_or_create(&data.server_tls(), &data.agent(), &names)?;
         Token::load_or_create(&data.token(), config.token.as_deref(), tls.server_ca.certificate())?;
@@ -64,8 +64,8 @@ impl ControlPlane {
         let serving = tokio::spawn(serve::serve(listeners, server_tls, service, limits, stop_serving.clone()));
         bootstrap::run(&api).await?;
         api.health().set_bootstrapped();
-        write_kubeconfig(config, &tls)?;
-        tracing::info!(port = config.https_listen_port, kubeconfig = %config.write_kubeconfig.display(), "API server is ready");
+        kubeconfig::write(config, &tls)?;
+        tracing::info!(port = config.listener.port, kubeconfig = %config.kubeconfig.path.display(), "API server is ready");
 
         let mut plane = Self { api, tls, datastore, tasks: JoinSet::new(), serving, stop_serving };
         plane.start_loops(config, host, &cancel).await?;
@@ -80,7 +80,7 @@ impl ControlPlane {
     async fn start_loops(&mut self, config: &Server, host: &Host, cancel: &CancellationToken) -> anyhow::Result<()> {
         if !config.disable_controller_manager {
             let settings = k3s_controllers::Config {
-                cluster_cidr: config.cluster_cidr,
+                cluster_cidr: config.network.cluster_cidr,
                 root_ca: self.tls.server_ca.certificate().to_owned(),
             };
             let informers = Informers::new(self.client(identity::controllers()));
@@ -99,7 +99,7 @@ impl ControlPlane {
             if config.disable.contains("coredns") {
                 deployer.remove(coredns::MANIFEST_NAME).await?;
             } else {
-                let text = coredns::manifest(config.cluster_dns, &config.cluster_domain);
+                let text = coredns::manifest(config.network.cluster_dns, &config.network.cluster_domain);
                 manifests::install(&folder, coredns::MANIFEST_NAME, &text)?;
             }
             self.tasks.spawn(deployer.run(cancel.clone()));
@@ -132,19 +132,35 @@ fn api_config(
     tls: &Tls,
     datastore: Arc<Sqlite>,
 ) -> anyhow::Result<k3s_apiserver::Config> {
-    let mut api = k3s_apiserver::Config::new(datastore, config.advertise_address.unwrap_or(host.node_ip));
-    api.advertise_port = config.https_listen_port;
-    api.service_cidrs = vec![config.service_cidr];
-    api.node_ports = config.service_node_port_range.clone();
+    let external = config.node.external_ips.first().copied();
+    let advertised = config.listener.advertise_address.or(external).unwrap_or(host.node_ip);
+    let mut api = k3s_apiserver::Config::new(datastore, advertised);
+    api.advertise_port = config.listener.advertise_port;
+    api.service_cidrs = vec![config.network.service_cidr];
+    api.node_ports = config.network.node_ports.clone();
     api.authentication.client_ca = certificates(tls.client_ca.certificate())?;
     api.authentication.request_header_ca = certificates(tls.request_header_ca.certificate())?;
     api.authentication.request_header_names = vec!["system:auth-proxy".to_owned()];
-    api.authentication.token_file = config.token_auth_file.clone();
+    let given = &config.api_server;
+    api.authentication.token_file = given.token_auth_file.clone();
+    api.authentication.service_account_issuers = given.service_account_issuers.clone();
+    api.authentication.audiences = given.audiences.clone();
+    for file in &given.service_account_key_files {
+        let keys =
+            std::fs::read(file).with_context(|| format!("cannot read service account keys {}", file.display()))?;
+        api.authentication.service_account_keys.extend(keys);
+    }
     api.authentication.service_account_signing_key = Some(tls.service_key.clone().into_bytes());
     api.relay.client_certificate = certificates(&tls.client_kube_apiserver.certificate)?;
     api.relay.client_key = Some(Arc::new(key(&tls.client_kube_apiserver.key)?));
     api.relay.kubelet_ca = certificates(tls.server_ca.certificate())?;
     Ok(api)
+}
+
+/// What the certificate names besides the cluster's own names and the node.
+fn extra_names(config: &Server) -> Vec<String> {
+    let addresses = config.listener.advertise_address.iter().chain(&config.node.external_ips);
+    config.listener.tls_san.iter().cloned().chain(addresses.map(ToString::to_string)).collect()
 }
 
 /// The certificates of a PEM text.
@@ -161,21 +177,4 @@ fn serving_certificate(tls: &Tls) -> anyhow::Result<Arc<dyn ResolvesServerCert>>
     let pair = &tls.serving_kube_apiserver;
     let signing = rustls::crypto::ring::sign::any_supported_type(&key(&pair.key)?)?;
     Ok(Arc::new(SingleCertAndKey::from(CertifiedKey::new(certificates(&pair.certificate)?, signing))))
-}
-
-fn write_kubeconfig(config: &Server, tls: &Tls) -> anyhow::Result<()> {
-    let path = &config.write_kubeconfig;
-    let server = match config.bind_address {
-        address if address.is_unspecified() => format!("https://127.0.0.1:{}", config.https_listen_port),
-        address => format!("https://{}", std::net::SocketAddr::new(address, config.https_listen_port)),
-    };
-    let text = kubeconfig(&server, tls.server_ca.certificate(), &tls.client_admin);
-    if let Some(folder) = path.parent() {
-        private_dir(folder)?;
-    }
-    let same = std::fs::read_to_string(path).is_ok_and(|have| have == text);
-    if !same {
-        write_atomically(path, text.as_bytes(), config.write_kubeconfig_mode)?;
-    }
-    Ok(())
 }

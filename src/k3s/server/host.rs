@@ -1,14 +1,21 @@
 //! How this machine is called and reached.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use k3s_env::Server;
+use k3s_supervisor::{private_dir, write_atomically};
+
+/// Where k3s keeps the id that `--with-node-id` adds.
+const NODE_ID: &str = "/etc/rancher/node/id";
 
 /// The machine, or the launcher's namespaces in it.
 pub struct Host {
     pub node_name: String,
     pub node_ip: IpAddr,
+    /// All of the node's addresses, `node_ip` first.
+    pub node_ips: Vec<IpAddr>,
     /// The way out of the launcher's namespaces.
     pub rootless: Option<k3s_rootless::Host>,
 }
@@ -23,19 +30,24 @@ impl Host {
         for warning in rootless.iter().flat_map(|host| &host.info().warnings) {
             tracing::warn!("{warning}");
         }
-        let node_name = match &config.node_name {
+        let mut node_name = match &config.node.name {
             Some(name) => name.clone(),
             None => {
                 let name = nix::unistd::gethostname().context("cannot find out this machine's name")?;
                 name.to_string_lossy().to_lowercase()
             }
         };
+        if config.node.with_id {
+            node_name = format!("{node_name}-{}", node_id(Path::new(NODE_ID))?);
+        }
         let launched = rootless.as_ref().and_then(|host| host.info().network.as_ref()).map(|it| IpAddr::V4(it.address));
-        let node_ip = match config.node_ip.or(launched) {
+        let node_ip = match config.node.ips.first().copied().or(launched) {
             Some(address) => address,
             None => own_address().context("this machine has no address; give --node-ip")?,
         };
-        Ok(Self { node_name, node_ip, rootless })
+        let more = config.node.ips.iter().copied().filter(|address| *address != node_ip);
+        let node_ips = std::iter::once(node_ip).chain(more).collect();
+        Ok(Self { node_name, node_ip, node_ips, rootless })
     }
 
     /// The sockets of the API server: on the host, and in the launcher's namespaces for pods.
@@ -43,8 +55,8 @@ impl Host {
     /// # Errors
     /// An address that is taken, with its name.
     pub fn api_listeners(&self, config: &Server) -> anyhow::Result<Vec<TcpListener>> {
-        let address = SocketAddr::new(config.bind_address, config.https_listen_port);
-        let inside = SocketAddr::new(self.node_ip, config.https_listen_port);
+        let address = SocketAddr::new(config.listener.bind_address, config.listener.port);
+        let inside = SocketAddr::new(self.node_ip, config.listener.port);
         let listen = |address| {
             TcpListener::bind(address).with_context(|| {
                 format!("cannot listen on {address}; another server may run: choose another --https-listen-port")
@@ -55,6 +67,17 @@ impl Host {
             Some(host) => Ok(vec![host.listen_tcp(address)?, listen(inside)?]),
         }
     }
+}
+
+/// The id of this machine as a node, made at the first start.
+fn node_id(path: &Path) -> anyhow::Result<String> {
+    if let Ok(id) = std::fs::read_to_string(path) {
+        return Ok(id.trim().to_owned());
+    }
+    let id = format!("{:08x}", rand::random::<u32>());
+    private_dir(path.parent().unwrap_or(Path::new("/")))?;
+    write_atomically(path, id.as_bytes(), 0o600)?;
+    Ok(id)
 }
 
 /// The address that packets to elsewhere would have. Nothing is sent.

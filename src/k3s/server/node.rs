@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use k3s_addons::coredns;
 use k3s_client::Informers;
 use k3s_cri::PodNetwork;
-use k3s_env::Server;
+use k3s_env::{NodeTaint, Server};
 use k3s_kubelet::{Kubelet, server as kubelet_server};
 use k3s_network::{Network, NetworkConfig};
 use k3s_runtime::{BuiltinImage, Cgroup, Runtime};
@@ -68,14 +68,15 @@ impl Node {
         });
         let client = plane.client(identity::kubelet(&host.node_name));
         settle(&client, &host.node_name, &*network).await;
-        let kubelet = Kubelet::new(kubelet_config(config, host)?, client, runtime.clone(), runtime.clone())?;
+        let kubelet_config = kubelet_config(config, host);
+        let port = kubelet_config.port;
+        let kubelet = Kubelet::new(kubelet_config, client, runtime.clone(), runtime.clone())?;
 
         let tls = kubelet_server::tls_config(
             certificates(&plane.tls.serving_kubelet.certificate)?,
             key(&plane.tls.serving_kubelet.key)?,
             certificates(plane.tls.client_ca.certificate())?,
         )?;
-        let port = kubelet_config(config, host)?.port;
         let listener = TcpListener::bind((host.node_ip, port))
             .await
             .with_context(|| format!("cannot listen on {}:{port} for the kubelet", host.node_ip))?;
@@ -121,9 +122,9 @@ fn start_network(
     let settings = NetworkConfig {
         node_name: host.node_name.clone(),
         data_dir: config.data_dir.root().to_owned(),
-        cluster_cidr: vec![config.cluster_cidr],
-        service_cidr: vec![config.service_cidr],
-        node_ips: vec![host.node_ip],
+        cluster_cidr: vec![config.network.cluster_cidr],
+        service_cidr: vec![config.network.service_cidr],
+        node_ips: host.node_ips.clone(),
         node_port_addresses: Vec::new(),
         host_ports,
     };
@@ -131,30 +132,29 @@ fn start_network(
     Network::start(settings, informers, cancel).context("cannot start the network")
 }
 
-fn kubelet_config(config: &Server, host: &Host) -> anyhow::Result<k3s_kubelet::Config> {
+fn kubelet_config(config: &Server, host: &Host) -> k3s_kubelet::Config {
+    let node = &config.node;
     let mut kubelet = k3s_kubelet::Config::new(&host.node_name);
-    kubelet.node_ips = vec![host.node_ip];
-    kubelet.labels = config.node_labels.iter().cloned().collect();
-    kubelet.taints = config.node_taints.iter().map(|taint| parse_taint(taint)).collect::<Result<_, _>>()?;
-    kubelet.cluster_dns = vec![config.cluster_dns];
-    kubelet.cluster_domain = config.cluster_domain.clone();
+    kubelet.node_ips = host.node_ips.clone();
+    kubelet.external_ips = node.external_ips.clone();
+    kubelet.labels = node.labels.iter().cloned().collect();
+    kubelet.taints = node.taints.iter().cloned().map(taint).collect();
+    kubelet.cluster_dns = vec![config.network.cluster_dns];
+    kubelet.cluster_domain = config.network.cluster_domain.clone();
     kubelet.root_dir = config.data_dir.kubelet();
     kubelet.pod_log_dir = PathBuf::from("/var/log/pods");
     kubelet.version = crate::version::KUBERNETES.to_owned();
-    if let Some(path) = &config.resolv_conf {
+    if let Some(path) = &node.resolv_conf {
         kubelet.resolv_conf = path.clone();
     }
-    Ok(kubelet)
+    let given = &node.kubelet;
+    kubelet.max_pods = given.max_pods.unwrap_or(kubelet.max_pods);
+    kubelet.seccomp_default = given.seccomp_default.unwrap_or(kubelet.seccomp_default);
+    kubelet.container_log_max_size = given.container_log_max_size.unwrap_or(kubelet.container_log_max_size);
+    kubelet.container_log_max_files = given.container_log_max_files.unwrap_or(kubelet.container_log_max_files);
+    kubelet
 }
 
-/// `key=value:Effect`, `key:Effect`.
-fn parse_taint(text: &str) -> anyhow::Result<Taint> {
-    let (left, effect) =
-        text.rsplit_once(':').with_context(|| format!("--node-taint {text:?} is not key=value:Effect"))?;
-    let (key, value) = left.split_once('=').map_or((left, None), |(key, value)| (key, Some(value.to_owned())));
-    anyhow::ensure!(
-        matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute"),
-        "--node-taint {text:?}: the effect is NoSchedule, PreferNoSchedule or NoExecute"
-    );
-    Ok(Taint { key: key.to_owned(), value, effect: effect.to_owned(), time_added: None })
+fn taint(taint: NodeTaint) -> Taint {
+    Taint { key: taint.key, value: taint.value, effect: taint.effect, time_added: None }
 }
