@@ -17,6 +17,7 @@ const START: Duration = Duration::from_secs(90);
 pub struct Cluster<'a> {
     user: Option<&'a User>,
     args: Vec<String>,
+    variables: Vec<(String, String)>,
     pub data_dir: PathBuf,
     pub kubeconfig: PathBuf,
     pub log: PathBuf,
@@ -29,6 +30,7 @@ impl<'a> Cluster<'a> {
         Self {
             user: Some(user),
             args: ["server", "--rootless"].iter().chain(args).map(|&arg| arg.to_owned()).collect(),
+            variables: Vec::new(),
             data_dir: user.home.join(".rancher/k3s"),
             kubeconfig: user.home.join(".kube/k3s.yaml"),
             log: user.home.join("k3s.log"),
@@ -46,7 +48,21 @@ impl<'a> Cluster<'a> {
             format!("--write-kubeconfig={}", kubeconfig.display()),
         ];
         let args = own.into_iter().chain(args.iter().map(|&arg| arg.to_owned())).collect();
-        Self { user: None, args, data_dir, kubeconfig, log: folder.join("k3s.log"), server: None }
+        Self {
+            user: None,
+            args,
+            variables: Vec::new(),
+            data_dir,
+            kubeconfig,
+            log: folder.join("k3s.log"),
+            server: None,
+        }
+    }
+
+    /// Adds a variable to the server's environment.
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     fn command(&self, program: &Path) -> Command {
@@ -66,6 +82,7 @@ impl<'a> Cluster<'a> {
         let server = self
             .command(&binary())
             .args(&self.args)
+            .envs(self.variables.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle of the log"))
             .stderr(log)

@@ -68,6 +68,11 @@ impl Config {
         candidates.into_iter().find_map(|path| Some(Self::parse(&read(&path)?, path)))
     }
 
+    /// Whether an option is in the kernel itself, not in a module.
+    pub fn has_built_in(&self, name: &str) -> bool {
+        self.set.contains(name)
+    }
+
     fn parse(text: &str, path: PathBuf) -> Self {
         let (mut set, mut modules) = (HashSet::new(), HashSet::new());
         for line in text.lines() {

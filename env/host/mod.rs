@@ -130,7 +130,7 @@ pub fn examine(host: &Host) -> Vec<Section> {
         section("System", system::findings(host)),
         section("Namespaces", namespaces::findings(host)),
         section("Control groups", cgroup::findings(host)),
-        section("Network", network::findings(host)),
+        section("Network", network::findings(host, config.as_ref())),
     ];
     sections.extend(rootless::section(host));
     sections.push(section(&kernel::title(config.as_ref()), kernel::findings(host, config.as_ref())));

@@ -5,14 +5,15 @@ use std::net::{Ipv4Addr, TcpListener};
 use ipnet::Ipv4Net;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
+use super::kernel::Config;
 use super::{Finding, Host};
 
 /// What k3s listens on by default. Rootless, the kubelet's port is in the namespaces.
 const API: u16 = 6443;
 const KUBELET: u16 = 10250;
 
-pub fn findings(host: &Host) -> Vec<Finding> {
-    let mut findings = vec![nftables(host), port(API, "choose another by --https-listen-port")];
+pub fn findings(host: &Host, config: Option<&Config>) -> Vec<Finding> {
+    let mut findings = vec![nftables(host, config), port(API, "choose another by --https-listen-port")];
     if host.is_root() {
         findings.push(port(KUBELET, "stop what listens there"));
     }
@@ -22,11 +23,12 @@ pub fn findings(host: &Host) -> Vec<Finding> {
 }
 
 /// The kernel's side of it; k3s needs no program.
-fn nftables(host: &Host) -> Finding {
+fn nftables(host: &Host, config: Option<&Config>) -> Finding {
     let netlink = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter);
     let mend = "sudo modprobe nf_tables (and: echo nf_tables | sudo tee /etc/modules-load.d/k3s.conf)";
     match netlink {
         Err(error) => Finding::fail("nftables", format!("the kernel has no netfilter over netlink: {error}"), mend),
+        Ok(_) if config.is_some_and(|config| config.has_built_in("NF_TABLES")) => Finding::pass("nftables", "built in"),
         Ok(_) if host.has_module("nf_tables") => Finding::pass("nftables", "loaded"),
         Ok(_) if host.is_root() => Finding::pass("nftables", "loaded when it is needed, or built in"),
         // A user's namespaces can't load modules on every distribution.
