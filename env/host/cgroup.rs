@@ -82,7 +82,7 @@ fn controllers(host: &Host) -> Vec<Finding> {
             false => Finding::warn(format!("controller {name}"), "missing; optional", mend),
         }
     };
-    NEEDED.iter().chain(WANTED).map(|name| finding(name)).collect()
+    NEEDED.iter().chain(WANTED).map(finding).collect()
 }
 
 #[cfg(test)]
