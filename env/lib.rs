@@ -8,7 +8,7 @@
 //! A value comes from the first of: command line, environment, `config.yaml` with the files of `config.yaml.d`, default.
 //! The first source that names a flag has it all, as in k3s: lists of different sources are not added up.
 //!
-//! [`DataDir`] knows the paths of a data directory, [`host`] what this machine has and lacks.
+//! [`Logging::start`] starts the logs that were asked for. [`DataDir`] knows the paths of a data directory, [`host`] what this machine has and lacks.
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,7 @@ mod error;
 mod file;
 pub mod flag;
 pub mod host;
+mod log;
 mod nearest;
 mod paths;
 pub mod reference;
@@ -31,6 +32,7 @@ pub use config::{
 };
 pub use error::Error;
 pub use flag::types::NodeTaint;
+pub use log::LogError;
 pub use nearest::nearest;
 pub use paths::{DataDir, kubeconfig_path};
 pub use values::Values;

@@ -20,6 +20,8 @@ pub struct Node {
     pub ips: Vec<IpAddr>,
     pub external_ips: Vec<IpAddr>,
     pub resolv_conf: Option<PathBuf>,
+    /// Whether the node refuses to run where the kernel's settings are not those that the kubelet wants.
+    pub protect_kernel_defaults: bool,
     pub kubelet: KubeletArguments,
 }
 
@@ -33,6 +35,7 @@ impl Node {
             ips: values.parse_all("node-ip", types::address)?,
             external_ips: values.parse_all("node-external-ip", types::address)?,
             resolv_conf: values.string("resolv-conf").map(PathBuf::from),
+            protect_kernel_defaults: values.switch("protect-kernel-defaults")?,
             kubelet: KubeletArguments::from_values(values)?,
         })
     }

@@ -51,8 +51,7 @@ pub static FLAGS: &[Flag] = &[
         Type::Switch,
         NODE,
         "Do not change the kernel's settings; fail if they are not as the kubelet wants them",
-    )
-    .refused("the settings are not compared in this version"),
+    ),
     Flag::new("container-runtime-endpoint", Type::Path, RUNTIME, "Use the container runtime at this CRI socket")
         .refused(OWN_RUNTIME),
     Flag::new("default-runtime", Type::Text, RUNTIME, "Runtime of pods that name none")

@@ -17,7 +17,7 @@ pub static FLAGS: &[Flag] = &[
         "datastore-endpoint",
         Type::Text,
         DB,
-        "Datastore: etcd, PostgreSQL, MySQL or SQLite, as a URL; without it SQLite",
+        "Datastore as a URL: etcd, PostgreSQL, MySQL or SQLite, which is the only one in this version",
     )
     .variable("K3S_DATASTORE_ENDPOINT")
     .only(Server),

@@ -5,12 +5,15 @@
 
 mod cgroup;
 mod kernel;
+mod kernel_defaults;
 mod namespaces;
 mod network;
 mod rootless;
 mod system;
 
 use std::path::{Path, PathBuf};
+
+pub use kernel_defaults::differing as differing_kernel_defaults;
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use k3s_addons::coredns::{Config, run as serve};
 use k3s_env::{LogFormat, Logging};
 use tokio_util::sync::CancellationToken;
 
-use crate::{kubectl, log, server};
+use crate::{kubectl, server};
 
 pub fn run(args: Vec<OsString>) -> ExitCode {
     let command = Command::new("k3s coredns")
@@ -23,7 +23,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     let domain = matches.get_one::<String>("cluster-domain").map_or("cluster.local", String::as_str);
     let result = LogFormat::from_variable(std::env::var("K3S_LOG_FORMAT").ok())
         .map_err(anyhow::Error::from)
-        .and_then(|format| log::start(&Logging { format, ..Logging::default() }))
+        .and_then(|format| Ok(Logging { format, ..Logging::default() }.start()?))
         .and_then(|()| run_until_signal(Config::new(domain)));
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,7 +8,6 @@ mod commands;
 mod completion;
 mod coredns;
 mod kubectl;
-mod log;
 mod server;
 mod version;
 

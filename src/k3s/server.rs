@@ -18,7 +18,7 @@ use k3s_env::Server;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::{kubectl, log};
+use crate::kubectl;
 
 /// How long components have to end after a signal; then the process ends anyway. Nothing is lost: what was acknowledged
 /// is on disk.
@@ -62,12 +62,18 @@ fn start(config: Server) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(u8::try_from(exit.code()).unwrap_or(1)));
     }
     if config.datastore.endpoint.is_some() {
-        bail!("--datastore-endpoint: this version keeps its data in SQLite; leave it out");
+        bail!("--datastore-endpoint: not available in this version, which keeps its data in SQLite; leave it out");
     }
     if !config.rootless && !config.disable_agent && !nix::unistd::geteuid().is_root() {
         bail!("a node needs root; as an ordinary user, run k3s server --rootless");
     }
-    log::start(&config.logging)?;
+    if config.node.protect_kernel_defaults && !config.disable_agent {
+        let differing = k3s_env::host::differing_kernel_defaults(&k3s_env::host::Host::this());
+        if !differing.is_empty() {
+            bail!("--protect-kernel-defaults: set what the kubelet wants: sudo sysctl -w {}", differing.join(" "));
+        }
+    }
+    config.logging.start()?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
