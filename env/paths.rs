@@ -26,6 +26,8 @@ paths! {
     server = "server";
     /// SQLite's file.
     state_db = "server/db/state.db";
+    /// The datastore's socket for etcd's clients.
+    kine_socket = "server/kine.sock";
     /// Certificates and keys of the server.
     server_tls = "server/tls";
     /// The token with which nodes and servers join.

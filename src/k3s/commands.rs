@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::{agent, check_config, completion, coredns, kubectl, server};
+use crate::{agent, check_config, completion, coredns, kine, kubectl, server};
 
 /// A subcommand.
 pub struct Command {
@@ -28,12 +28,13 @@ pub static COMMANDS: &[Command] = &[
         check_config::run,
     ),
     command("completion", "Print a completion script: bash, zsh or fish", completion::run),
+    command("kine", "Run the datastore alone, with etcd's interface", kine::run),
     command("coredns", "Run the cluster's DNS server (inside its pod)", coredns::run),
 ];
 
 /// Commands of k3s that do not exist yet.
 pub static MISSING: &[&str] =
-    &["crictl", "ctr", "token", "etcd-snapshot", "secrets-encrypt", "certificate", "kine", "containerd"];
+    &["crictl", "ctr", "token", "etcd-snapshot", "secrets-encrypt", "certificate", "containerd"];
 
 /// Names under which a link to the binary is the command of that name.
 pub static LINKS: &[&str] = &["kubectl", "crictl", "ctr"];

@@ -7,6 +7,7 @@ mod check_config;
 mod commands;
 mod completion;
 mod coredns;
+mod kine;
 mod kubectl;
 mod server;
 mod version;

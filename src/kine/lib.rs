@@ -1,5 +1,8 @@
 //! Kine: etcd's semantics (revisions, ranges, compare-and-swap, watches, compaction) over SQLite.
 //!
+//! It has two faces: [`Datastore`] for the API server in the same process, and etcd v3 over gRPC ([`grpc`]) for
+//! everything else.
+//!
 //! [`Datastore`] is the contract the API server is written against. [`sqlite::Sqlite`] keeps it in one file, in the
 //! table layout of kine, so that the `state.db` of an existing k3s server opens as it is:
 //!
@@ -20,6 +23,8 @@
 
 mod datastore;
 mod error;
+pub mod grpc;
+mod metrics;
 pub mod sqlite;
 mod transaction;
 
@@ -27,4 +32,5 @@ pub use datastore::{
     Datastore, Event, KeyValue, Lease, LeaseId, Range, Revision, Snapshot, Status, UNBOUNDED, Watch, WatchBatch,
 };
 pub use error::Error;
+pub use metrics::Metrics;
 pub use transaction::{Compare, Operator, Target, Txn, TxnOp, TxnResponse, TxnResult};

@@ -6,6 +6,7 @@
 //!
 //! Nothing polls, and there is no path for starting after a crash: each open is one.
 
+mod backup;
 mod checkpoint;
 mod compact;
 mod connection;
@@ -34,6 +35,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc as channel, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::backup::restore;
 use self::{
     checkpoint::Checkpoint,
     compact::Compactor,
@@ -46,7 +48,9 @@ use self::{
     watch::{Hub, Interval, Joined},
     writer::{Progress, Request, Write, Writer},
 };
-use crate::{Datastore, Error, KeyValue, Lease, LeaseId, Range, Revision, Status, Txn, TxnResponse, Watch};
+use crate::{
+    Datastore, Error, KeyValue, Lease, LeaseId, Metrics, Range, Revision, Snapshot, Status, Txn, TxnResponse, Watch,
+};
 
 /// How a datastore behaves; the defaults are kine's.
 #[derive(Debug, Clone)]
@@ -83,6 +87,7 @@ pub struct Sqlite {
     hub: Arc<Hub>,
     grants: Arc<Grants>,
     path: PathBuf,
+    metrics: Metrics,
     /// Watches that are being brought up to date.
     catching_up: TaskTracker,
     closing: CancellationToken,
@@ -101,6 +106,11 @@ impl Sqlite {
         connection::make_file(path)?;
         let (lock, unclean) = Lock::take(path)?;
         let failed = |error: rusqlite::Error| Failure::new(path, "open the datastore", &error);
+        if let Some(folder) = path.parent()
+            && let Err(error) = backup::clear(folder)
+        {
+            tracing::warn!(folder = %folder.display(), %error, "cannot remove unfinished snapshots");
+        }
         let mut conn = connection::writer(path).map_err(failed)?;
         if unclean {
             schema::check(&conn, path)?;
@@ -115,6 +125,7 @@ impl Sqlite {
         let hub = Arc::new(Hub::new(position));
         let (requests, received) = mpsc::channel();
         let interval = options.progress_interval;
+        let metrics = Metrics::default();
         let writer = Writer {
             conn,
             path: path.to_owned(),
@@ -128,6 +139,7 @@ impl Sqlite {
             checkpoint: Checkpoint::default(),
             progress: Progress { interval, due: Instant::now() + interval },
             failing: false,
+            metrics: metrics.clone(),
         };
         std::thread::Builder::new()
             .name("kine-writer".into())
@@ -135,10 +147,11 @@ impl Sqlite {
             .map_err(|error| Failure::io(path, "start the datastore's writer", &error))?;
         Ok(Sqlite {
             requests,
-            readers: Arc::new(Readers::new(path.to_owned(), options.readers.max(1))),
+            readers: Arc::new(Readers::new(path.to_owned(), options.readers.max(1), metrics.clone())),
             hub,
             grants,
             path: path.to_owned(),
+            metrics,
             catching_up: TaskTracker::new(),
             closing: CancellationToken::new(),
             watch_buffer: options.watch_buffer.max(1),
@@ -162,6 +175,31 @@ impl Sqlite {
             let _ = closed.await;
         }
         Ok(())
+    }
+
+    /// Saves a consistent copy of everything in the file `to` (mode 0600, in a folder that is there), while reads and
+    /// writes go on. A file that is there is replaced when the copy is whole and on disk. [`restore`] is the way back.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] and [`Error::Backend`] for what the file system says.
+    pub async fn save(&self, to: &Path) -> Result<(), Error> {
+        self.open_or_closed()?;
+        let (path, to) = (self.path.clone(), to.to_owned());
+        let save = move || {
+            let failed = |error: std::io::Error| Failure::io(&to, "save a snapshot", &error);
+            let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let copy = backup::copy(&path, folder)?;
+            copy.as_file().sync_all().map_err(failed)?;
+            copy.persist(&to).map_err(|error| failed(error.error))?;
+            std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+            Ok(())
+        };
+        unless_panicked(tokio::task::spawn_blocking(save).await)
+    }
+
+    /// What it counts, to be registered with what shows metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     async fn write(&self, op: Op) -> Result<Outcome, Error> {
@@ -309,11 +347,22 @@ impl Datastore for Sqlite {
         })
     }
 
+    async fn snapshot(&self) -> Result<Snapshot, Error> {
+        self.open_or_closed()?;
+        let path = self.path.clone();
+        let snapshot = move || Ok(backup::stream(&path)?);
+        unless_panicked(tokio::task::spawn_blocking(snapshot).await)
+    }
+
     async fn defragment(&self) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(Request::Defragment(reply)).map_err(|_| Error::Closed)?;
         answer.await.unwrap_or(Err(Error::Closed))
     }
+}
+
+fn unless_panicked<T>(task: Result<Result<T, Error>, tokio::task::JoinError>) -> Result<T, Error> {
+    task.unwrap_or_else(|error| Err(Error::Backend { doing: "make a snapshot", detail: error.to_string() }))
 }
 
 /// The writer refused, or gave an answer that is to another question.

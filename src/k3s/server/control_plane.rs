@@ -9,6 +9,7 @@ use k3s_apiserver::authentication::Authenticated;
 use k3s_apiserver::{ApiServer, bootstrap, serve};
 use k3s_client::Informers;
 use k3s_env::Server;
+use k3s_kine::grpc::{self, Address, Listener};
 use k3s_kine::sqlite::{Options, Sqlite};
 use k3s_supervisor::manifests::{self, Deployer};
 use k3s_supervisor::{Names, Tls, Token, private_dir};
@@ -68,6 +69,7 @@ impl ControlPlane {
         tracing::info!(port = config.listener.port, kubeconfig = %config.kubeconfig.path.display(), "API server is ready");
 
         let mut plane = Self { api, tls, datastore, tasks: JoinSet::new(), serving, stop_serving };
+        plane.serve_etcd(config, cancel.clone()).await;
         plane.start_loops(config, host, &cancel).await?;
         Ok(plane)
     }
@@ -75,6 +77,23 @@ impl ControlPlane {
     /// A client that acts as `user`, by function calls.
     pub fn client(&self, user: UserInfo) -> kube::Client {
         k3s_client::in_process(self.api.clone(), user)
+    }
+
+    /// Serves the datastore to `etcdctl` and the like, on a socket for the server's user alone. It is for looking into a
+    /// cluster, so the server runs without it as well.
+    async fn serve_etcd(&mut self, config: &Server, cancel: CancellationToken) {
+        let socket = config.data_dir.kine_socket();
+        match Listener::bind(&Address::Unix(socket), None).await {
+            Ok(listener) => {
+                let datastore = self.datastore.clone();
+                self.tasks.spawn(async move {
+                    if let Err(error) = grpc::serve(datastore, listener, cancel).await {
+                        tracing::warn!(%error, "the datastore's socket failed");
+                    }
+                });
+            }
+            Err(error) => tracing::warn!(%error, "etcd's clients can't connect"),
+        }
     }
 
     async fn start_loops(&mut self, config: &Server, host: &Host, cancel: &CancellationToken) -> anyhow::Result<()> {

@@ -45,6 +45,11 @@ pub(super) fn truncate(conn: &Connection) -> rusqlite::Result<()> {
     wal_checkpoint(conn, "TRUNCATE").map(drop)
 }
 
+/// How many pages are in the WAL.
+pub(super) fn length(conn: &Connection) -> rusqlite::Result<u64> {
+    Ok(wal_checkpoint(conn, "NOOP")?.pages.max(0).unsigned_abs())
+}
+
 struct Wal {
     busy: bool,
     pages: i64,

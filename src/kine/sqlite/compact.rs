@@ -35,6 +35,8 @@ pub(super) struct Compactor {
     previous: Revision,
     target: Revision,
     requests: Vec<Request>,
+    /// One has come to its end since it was last asked.
+    finished: bool,
     vacuuming: bool,
     /// Who waits until all free pages are given back.
     defragment: Vec<oneshot::Sender<Result<(), Error>>>,
@@ -49,6 +51,7 @@ impl Compactor {
             previous: current,
             target: 0,
             requests: Vec::new(),
+            finished: false,
             vacuuming: false,
             defragment: Vec::new(),
         }
@@ -58,6 +61,11 @@ impl Compactor {
     pub(super) fn ask(&mut self, request: Request) {
         self.target = self.target.max(request.revision);
         self.requests.push(request);
+    }
+
+    /// Whether a compaction has come to its end since the last call.
+    pub(super) fn take_finished(&mut self) -> bool {
+        std::mem::take(&mut self.finished)
     }
 
     /// Takes on a request to give all free pages back.
@@ -81,6 +89,7 @@ impl Compactor {
             let upto = forget(conn, position, self.target)?;
             if upto == self.target {
                 tracing::debug!(revision = upto, "compacted");
+                self.finished = true;
                 self.vacuuming = shrinkable(conn, self.spare())?;
             }
             self.answer(upto);

@@ -21,6 +21,15 @@ const WAL_LIMIT: i64 = 4 << 20;
 /// For programs that look into the file (`sqlite3 state.db`), which hold locks for moments.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// Makes the folder (mode 0700), if it isn't there.
+pub(super) fn make_folder(folder: &Path) -> Result<(), Failure> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| Failure::io(folder, "make the datastore's folder", &error))
+}
+
 /// Makes the folder (mode 0700) and the file (0600), if they aren't there. A file that others can read, as kine leaves
 /// it, is closed to them: it holds every Secret of the cluster.
 ///
@@ -28,11 +37,7 @@ const BUSY: Duration = Duration::from_secs(5);
 /// SQLite's among them.
 pub(super) fn make_file(path: &Path) -> Result<(), Failure> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|error| Failure::io(folder, "make the datastore's folder", &error))?;
+        make_folder(folder)?;
     }
     let failed = |error: std::io::Error| Failure::io(path, "open the datastore", &error);
     let file = OpenOptions::new()
@@ -71,6 +76,11 @@ pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     let conn = open(path, READER_CACHE)?;
     conn.pragma_update(None, "query_only", true)?;
     Ok(conn)
+}
+
+/// A connection for one task that neither writes nor is kept.
+pub(super) fn plain(path: &Path) -> rusqlite::Result<Connection> {
+    open(path, READER_CACHE)
 }
 
 fn open(path: &Path, cache: i64) -> rusqlite::Result<Connection> {

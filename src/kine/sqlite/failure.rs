@@ -37,8 +37,8 @@ impl Failure {
     /// A damaged file, with the way out.
     pub(super) fn corrupt(path: &Path, found: &str) -> Self {
         let detail = format!(
-            "{found}; stop k3s, move {0} and {0}-wal aside and put a copy back in their place, or save what can still \
-             be read with: sqlite3 {0} .recover | sqlite3 {0}.recovered",
+            "{found}; stop k3s and put a snapshot in its place: k3s kine --restore SNAPSHOT --endpoint sqlite://{0}; or \
+             save what can still be read: sqlite3 {0} .recover | sqlite3 {0}.recovered",
             path.display()
         );
         Failure::Corrupt { path: path.to_owned(), detail }
@@ -53,6 +53,11 @@ impl Failure {
             _ => Failure::Backend { doing, detail: format!("{}: {error}", path.display()) },
         }
     }
+}
+
+/// SQLite's number of an error, for metrics; "other" for what is not SQLite's.
+pub(super) fn code(error: &rusqlite::Error) -> String {
+    error.sqlite_error().map_or_else(|| "other".to_owned(), |code| code.extended_code.to_string())
 }
 
 impl From<Failure> for Error {

@@ -1,6 +1,6 @@
 //! Readers: a few connections, each reading its own snapshot on a blocking thread, beside each other and the writer.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -8,11 +8,11 @@ use tokio::sync::Semaphore;
 
 use super::{
     connection,
-    failure::Failure,
+    failure::{self, Failure},
     query::Refusal,
     schema::{self, Position},
 };
-use crate::Error;
+use crate::{Error, Metrics};
 
 /// The connections that aren't in use, and as many permits as there may be connections.
 pub(super) struct Readers {
@@ -20,13 +20,14 @@ pub(super) struct Readers {
     idle: Mutex<Vec<Connection>>,
     permits: Semaphore,
     count: u32,
+    metrics: Metrics,
 }
 
 impl Readers {
     /// Connections are made when they are first needed.
-    pub(super) fn new(path: PathBuf, count: u32) -> Self {
+    pub(super) fn new(path: PathBuf, count: u32, metrics: Metrics) -> Self {
         let permits = Semaphore::new(usize::try_from(count).unwrap_or(usize::MAX));
-        Self { path, idle: Mutex::default(), permits, count }
+        Self { path, idle: Mutex::default(), permits, count, metrics }
     }
 
     /// Runs `query` on a snapshot. Returns the snapshot's position with the answer.
@@ -50,6 +51,7 @@ impl Readers {
             Some(conn) => conn,
             None => connection::reader(&self.path).map_err(failed)?,
         };
+        let started = Instant::now();
         let answer = (|| {
             let snapshot = conn.unchecked_transaction()?;
             let position = schema::position(&snapshot)?;
@@ -58,6 +60,11 @@ impl Readers {
             Ok((position, answer))
         })();
         self.idle.lock().push(conn);
+        let code = match &answer {
+            Err(Refusal::Sqlite(error)) => failure::code(error),
+            _ => String::new(),
+        };
+        self.metrics.sql(started.elapsed(), &code);
         answer.map_err(|refusal| match refusal {
             Refusal::Refused(error) => error,
             Refusal::Sqlite(error) => failed(error).into(),

@@ -147,6 +147,12 @@ fn one_compact_row(conn: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Whether the table is there.
+pub(super) fn has_table(conn: &Connection) -> rusqlite::Result<bool> {
+    let count = "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'kine'";
+    conn.query_row(count, [], |row| row.get::<_, i64>(0)).map(|count| count > 0)
+}
+
 /// How many pages the file has, how many of them are free, and the size of one in bytes.
 pub(super) fn pages(conn: &Connection) -> rusqlite::Result<(u64, u64, u64)> {
     let pragma = |sql| -> rusqlite::Result<u64> {

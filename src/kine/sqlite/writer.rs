@@ -16,16 +16,16 @@ use tokio::sync::oneshot;
 use super::{
     checkpoint::{self, Checkpoint},
     compact::{self, Compactor},
-    failure::Failure,
+    failure::{self, Failure},
     grant::Grants,
     lease::Leases,
     lock::Lock,
     op::{Op, Outcome},
-    schema::Position,
+    schema::{self, Position},
     transaction::Writing,
     watch::Hub,
 };
-use crate::{Error, Event};
+use crate::{Error, Event, Metrics};
 
 /// Writes in one transaction at most: a bound for its memory, and for how long the first waits for the last.
 const BATCH: usize = 512;
@@ -61,6 +61,7 @@ pub(super) struct Writer {
     pub(super) progress: Progress,
     /// A failure is logged when it begins, and when it is over.
     pub(super) failing: bool,
+    pub(super) metrics: Metrics,
 }
 
 /// When the watches are next told how far they are.
@@ -87,6 +88,7 @@ impl Writer {
             if self.progress.due <= Instant::now() {
                 self.progress.due = Instant::now() + self.progress.interval;
                 self.hub.progress();
+                self.report(Self::measure, "measure the datastore");
             }
             if let Some(end) = end {
                 break end;
@@ -133,12 +135,17 @@ impl Writer {
             return;
         }
         let (ops, replies): (Vec<Op>, Vec<_>) = writes.into_iter().map(|write| (write.op, write.reply)).unzip();
-        match self.transact(ops) {
+        let started = Instant::now();
+        let done = self.transact(ops);
+        let code = done.as_ref().err().map(failure::code).unwrap_or_default();
+        self.metrics.sql(started.elapsed(), &code);
+        match done {
             Ok(outcomes) => {
                 if std::mem::take(&mut self.failing) {
                     tracing::info!(path = %self.path.display(), "the datastore can be written to again");
                 }
                 let events: Vec<Event> = outcomes.iter().flat_map(Outcome::events).cloned().collect();
+                self.metrics.position(self.position.current, self.position.compacted);
                 // Before the answers: who has one finds its write at the current revision.
                 self.hub.publish(self.position, events);
                 for (reply, outcome) in replies.into_iter().zip(outcomes) {
@@ -202,17 +209,29 @@ impl Writer {
             return;
         }
         match self.compactor.step(&mut self.conn, self.position) {
-            Ok(compacted) if compacted > self.position.compacted => {
+            Ok(compacted) => {
                 self.position.compacted = compacted;
                 self.hub.compacted(compacted);
+                self.metrics.position(self.position.current, compacted);
+                if self.compactor.take_finished() {
+                    self.metrics.compacted(true);
+                }
             }
-            Ok(_) => {}
             Err(error) => {
                 self.warn("compact", &error);
+                self.metrics.compacted(false);
                 let failure = Failure::new(&self.path, "compact", &error);
                 self.compactor.give_up(&|| failure.clone().into());
             }
         }
+    }
+
+    fn measure(&mut self) -> rusqlite::Result<()> {
+        let (pages, _, page) = schema::pages(&self.conn)?;
+        let wal = checkpoint::length(&self.conn)?;
+        let bytes = |pages: u64| i64::try_from(pages.saturating_mul(page)).unwrap_or(i64::MAX);
+        self.metrics.sizes(bytes(pages), bytes(wal));
+        Ok(())
     }
 
     /// Empties the WAL and closes the file, then lets go of the lock.

@@ -114,3 +114,60 @@ async fn a_file_of_kine_opens_and_goes_on() {
     assert_eq!(ids("SELECT prev_revision FROM kine WHERE id = 1"), [9]);
     assert_eq!(ids("PRAGMA auto_vacuum"), [2], "it can shrink from now on");
 }
+
+#[tokio::test]
+async fn a_copy_saved_under_load_is_whole_and_private() {
+    let store = Store::new();
+    let key = bytes("/a");
+    let mut at = store.store.create(key.clone(), bytes("x".repeat(5000)), 0).await.unwrap();
+    let copy = store.folder.path().join("copy");
+    let saving = store.store.save(&copy);
+    tokio::pin!(saving);
+    loop {
+        tokio::select! {
+            biased;
+            saved = &mut saving => break saved.unwrap(),
+            written = store.store.update(key.clone(), at, bytes("x".repeat(5000)), 0) => at = written.unwrap(),
+        }
+    }
+    assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    store.store.close().await.unwrap();
+    let restored = store.folder.path().join("elsewhere/state.db");
+    assert_eq!(k3s_kine::sqlite::restore(&copy, &restored).unwrap(), None);
+    let other = Sqlite::open(&restored, Options::default()).unwrap();
+    let (revision, kv) = other.get(key, 0).await.unwrap();
+    assert_eq!(kv.unwrap().mod_revision, revision);
+    assert!(revision <= at);
+    other.close().await.unwrap();
+
+    std::fs::write(&copy, b"no database at all").unwrap();
+    match k3s_kine::sqlite::restore(&copy, &restored) {
+        Err(Error::Corrupt { path, .. }) => assert_eq!(path, copy.display().to_string()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn its_metrics_have_the_names_of_kine() {
+    let Store { store, .. } = &Store::new();
+    let at = store.create(bytes("/a"), bytes("1"), 0).await.unwrap();
+    let at = store.update(bytes("/a"), at, bytes("2"), 0).await.unwrap();
+    store.compact(at).await.unwrap();
+    let mut registry = prometheus_client::registry::Registry::default();
+    store.metrics().register(&mut registry);
+    let text = || {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    };
+    let text = text();
+    for line in [
+        "kine_sql_time_seconds_count{error_code=\"\"} ",
+        "kine_compact_total{result=\"success\"} 1\n",
+        "kine_current_revision 3\n",
+        "kine_compact_revision 3\n",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    assert!(text.contains("kine_sql_total{error_code=\"\"}"), "{text}");
+}

@@ -1,0 +1,90 @@
+//! What the datastore counts, under kine's metric names. It belongs to no registry: whoever shows metrics registers it.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use std::time::Duration;
+
+/// Kine's buckets of seconds, with finer ones where this is quicker.
+const BUCKETS: [f64; 16] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0];
+
+/// The code of an error, empty for none.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorCode {
+    error_code: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    result: &'static str,
+}
+
+/// The metrics of one datastore. Cheap to clone; clones count together.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    sql_total: Family<ErrorCode, Counter>,
+    sql_time: Family<ErrorCode, Histogram>,
+    compact_total: Family<Outcome, Counter>,
+    revision: Gauge,
+    compact_revision: Gauge,
+    database_bytes: Gauge,
+    wal_bytes: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            sql_total: Family::default(),
+            sql_time: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            compact_total: Family::default(),
+            revision: Gauge::default(),
+            compact_revision: Gauge::default(),
+            database_bytes: Gauge::default(),
+            wal_bytes: Gauge::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Adds them to what is shown.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("kine_sql", "Total number of SQL operations", self.sql_total.clone());
+        registry.register("kine_sql_time_seconds", "Length of time per SQL operation", self.sql_time.clone());
+        registry.register("kine_compact", "Total number of compactions", self.compact_total.clone());
+        registry.register("kine_current_revision", "Newest revision", self.revision.clone());
+        registry.register(
+            "kine_compact_revision",
+            "Revision up to which the history is compacted",
+            self.compact_revision.clone(),
+        );
+        registry.register("kine_database_size_bytes", "Size of the database file", self.database_bytes.clone());
+        registry.register("kine_wal_size_bytes", "Size of what is in the write-ahead log", self.wal_bytes.clone());
+    }
+
+    /// A transaction or query took `time`. `code` is the database's own name of what went wrong; empty: nothing.
+    pub(crate) fn sql(&self, time: Duration, code: &str) {
+        let label = ErrorCode { error_code: code.to_owned() };
+        self.sql_total.get_or_create(&label).inc();
+        self.sql_time.get_or_create(&label).observe(time.as_secs_f64());
+    }
+
+    /// A compaction came to its end.
+    pub(crate) fn compacted(&self, success: bool) {
+        let result = if success { "success" } else { "error" };
+        self.compact_total.get_or_create(&Outcome { result }).inc();
+    }
+
+    pub(crate) fn position(&self, revision: i64, compacted: i64) {
+        self.revision.set(revision);
+        self.compact_revision.set(compacted);
+    }
+
+    pub(crate) fn sizes(&self, database: i64, wal: i64) {
+        self.database_bytes.set(database);
+        self.wal_bytes.set(wal);
+    }
+}

@@ -1,0 +1,71 @@
+//! The benchmark of the datastore, against Debian's etcd on the same disk, in one run.
+//!
+//! The etcd clients are the same code for etcd and for kine's gRPC face, each server is a process of its own, and what
+//! goes through the trait is in this process, as in the API server. `--quick` measures shorter, for a first look;
+//! `--only writes|list|watch|churn|memory` measures one part. The folder is below `$TMPDIR`.
+
+mod churn;
+mod client;
+mod latency;
+mod list;
+mod memory;
+mod server;
+mod watch;
+mod writes;
+
+use std::time::Duration;
+
+/// How much is measured.
+struct Scale {
+    /// Each load of writes.
+    writes: Duration,
+    watch: Duration,
+    updates: i64,
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    // This program again, as a server or to be measured.
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["serve", database, address] => return server::serve(database, address),
+        ["memory", database] => return memory::child(database),
+        _ => {}
+    }
+    let quick = args.iter().any(|arg| arg == "--quick");
+    let scale = if quick {
+        Scale { writes: Duration::from_secs(1), watch: Duration::from_secs(3), updates: 100_000 }
+    } else {
+        Scale { writes: Duration::from_secs(5), watch: Duration::from_secs(10), updates: 1_000_000 }
+    };
+    let only = args.iter().position(|arg| arg == "--only").and_then(|at| args.get(at + 1));
+    let wanted = |part: &str| only.is_none_or(|only| only == part);
+
+    println!("| load | etcd | kine | ratio | must reach | |\n|---|---|---|---|---|---|");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        if wanted("writes") {
+            writes::run(scale.writes).await;
+        }
+        if wanted("list") {
+            list::run().await;
+        }
+        if wanted("watch") {
+            watch::run(scale.watch).await;
+        }
+        if wanted("churn") {
+            churn::run(scale.updates).await;
+        }
+    });
+    if wanted("memory") {
+        memory::run();
+    }
+}
+
+/// A line of the table. `reached` says whether the target was.
+fn row(load: &str, etcd: &str, kine: &str, ratio: &str, target: &str, reached: bool) {
+    println!("| {load} | {etcd} | {kine} | {ratio} | {target} | {} |", if reached { "yes" } else { "**no**" });
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}
