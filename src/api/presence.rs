@@ -43,14 +43,9 @@ fn normalize_object(fields: &mut Map<String, Value>, schema: Schema) {
         }
         return;
     }
-    // Protobuf, in which Kubernetes stores most of its own types, knows no difference between no list and an empty one.
-    let protobuf = schema.type_name().is_some_and(|name| name.starts_with("io.k8s.api."));
     fields.retain(|name, value| match schema.field(name) {
         Some(schema) => {
             normalize(value, schema);
-            if protobuf && is_empty_list(value) && schema.is_always_present() {
-                *value = Value::Null;
-            }
             schema.is_always_present() || !is_left_out(value, schema)
         }
         None => true,
@@ -62,6 +57,45 @@ fn normalize_object(fields: &mut Map<String, Value>, schema: Schema) {
             }
             Some(_) => {}
         }
+    }
+}
+
+/// Makes lists that are empty and written all the same `null`, as they come back from Kubernetes' storage: protobuf, in
+/// which it stores most of its own types, knows no difference between no list and an empty one.
+///
+/// Done to what is stored, after field managers were noted: who sets an empty list has set it.
+pub fn forget_empty_lists(value: &mut Value, schema: Schema) {
+    if !has_empty_list(value) {
+        return;
+    }
+    match (value, schema.kind()) {
+        (Value::Object(fields), Kind::Object) => {
+            let protobuf = schema.type_name().is_some_and(|name| name.starts_with("io.k8s.api."));
+            for (name, value) in fields {
+                let Some(schema) = schema.field(name) else { continue };
+                if protobuf && is_empty_list(value) && schema.is_always_present() {
+                    *value = Value::Null;
+                }
+                forget_empty_lists(value, schema);
+            }
+        }
+        (Value::Object(entries), Kind::Map) => {
+            let Some(schema) = schema.values() else { return };
+            entries.values_mut().for_each(|value| forget_empty_lists(value, schema));
+        }
+        (Value::Array(items), Kind::Array) => {
+            let Some(schema) = schema.items() else { return };
+            items.iter_mut().for_each(|value| forget_empty_lists(value, schema));
+        }
+        _ => {}
+    }
+}
+
+fn has_empty_list(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty() || items.iter().any(has_empty_list),
+        Value::Object(fields) => fields.values().any(has_empty_list),
+        _ => false,
     }
 }
 
@@ -139,5 +173,14 @@ mod tests {
             normalized("io.k8s.api.storage.v1.CSINode", json!({"metadata": {"name": "n"}})),
             json!({"metadata": {"name": "n"}, "spec": {"drivers": null}})
         );
+    }
+
+    #[test]
+    fn an_empty_list_stays_one_until_it_is_stored() {
+        let kind = "io.k8s.api.storage.v1.CSINode";
+        let mut node = normalized(kind, json!({"metadata": {"name": "n"}, "spec": {"drivers": []}}));
+        assert_eq!(node["spec"]["drivers"], json!([]));
+        forget_empty_lists(&mut node, crate::schema::definition(kind).unwrap());
+        assert_eq!(node["spec"]["drivers"], Value::Null);
     }
 }

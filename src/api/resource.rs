@@ -4,6 +4,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use serde_json::Value;
+
+use crate::object;
 use crate::schema::{self, Schema, Table};
 use crate::strategy::Strategy;
 
@@ -150,6 +153,21 @@ impl Resource {
     /// Whether it has a status that is written apart (the `status` subresource).
     pub fn has_status(&self) -> bool {
         self.subresource("status").is_some()
+    }
+
+    /// An object reduced to `metadata`, as `meta.k8s.io/v1` `PartialObjectMetadata`.
+    pub fn partial_metadata(&self, object: &Value) -> Value {
+        let mut partial = object::partial_metadata(object);
+        let hidden = self.strategy.internal_annotation;
+        if !hidden.is_empty()
+            && let Some(annotations) = partial["metadata"].get_mut("annotations").and_then(Value::as_object_mut)
+        {
+            annotations.remove(hidden);
+            if annotations.is_empty() {
+                object::metadata_mut(&mut partial).remove("annotations");
+            }
+        }
+        partial
     }
 
     /// Whether this row serves objects of another version as they are stored.

@@ -41,6 +41,9 @@ pub struct Strategy {
     pub to_stored: fn(&mut Value),
     /// The other way round.
     pub from_stored: fn(&mut Value),
+    /// An annotation that is a field in Kubernetes' internal form, of which tables and metadata alone are made: they
+    /// don't show it. Empty: there is none.
+    pub internal_annotation: &'static str,
     /// What a name may be.
     pub name: Name,
     /// Whether `metadata.generation` counts the changes of what the user wants.
@@ -82,6 +85,7 @@ pub const GENERIC: Strategy = Strategy {
     deprecated: "",
     to_stored: |_| {},
     from_stored: |_| {},
+    internal_annotation: "",
     name: Name::Subdomain,
     generation: false,
     counts_metadata: |_, _| false,

@@ -66,6 +66,7 @@ impl Call {
             name,
             user: &self.user,
             dry_run,
+            warnings: &self.warnings,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use http::{Method, Request};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k3s_api::apply::{Writer, reset_fields};
 use k3s_api::authentication::UserInfo;
 use k3s_api::object::{self, at, section_mut, text};
@@ -21,6 +21,8 @@ use crate::{ApiServer, Body, Inner};
 pub(crate) const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// How long to wait for objects that are held by finalizers, or after a failure.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long after a definition is marked its objects are deleted.
+const SETTLE: SignedDuration = SignedDuration::from_secs(1);
 
 /// Follows the definitions as long as the server lives.
 pub(crate) async fn run(server: Weak<Inner>) {
@@ -191,6 +193,19 @@ async fn clean_up(server: &ApiServer, entry: &Entry) -> Result<bool, registry::E
     let plural = text(&old, &["spec", "names", "plural"]).unwrap_or_default();
     let rows = registry.resources();
     let row = rows.iter().find(|row| row.group == group && row.plural == plural && row.is_storage_version());
+    // Said before anything is deleted, as Kubernetes does: who reads the definition sees how far it is.
+    let in_progress = condition(&old, "Terminating").is_some_and(|c| c["reason"] == "InstanceDeletionInProgress");
+    if !in_progress {
+        let mut new = (*old).clone();
+        let message = "CustomResource deletion is in progress";
+        set_condition(&mut new, "Terminating", "True", "InstanceDeletionInProgress", message);
+        write_status(registry, entry, &old, new).await?;
+        return Ok(false);
+    }
+    // Creates that were let in before the definition was marked are done by then, on every server.
+    if object::deletion_timestamp(&old).is_some_and(|marked| Timestamp::now().duration_since(marked) < SETTLE) {
+        return Ok(false);
+    }
     if let Some(row) = row {
         let objects = registry.list(row, "").await?.entries;
         let mut namespaces: Vec<&str> = objects.iter().map(|object| object.namespace()).collect();
@@ -200,10 +215,6 @@ async fn clean_up(server: &ApiServer, entry: &Entry) -> Result<bool, registry::E
             delete_all(server, &format!("/apis/{group}/{}/{place}{plural}", row.version)).await;
         }
         if !registry.list(row, "").await?.entries.is_empty() {
-            let mut new = (*old).clone();
-            let message = "CustomResource deletion is in progress";
-            set_condition(&mut new, "Terminating", "True", "InstanceDeletionInProgress", message);
-            write_status(registry, entry, &old, new).await?;
             return Ok(false);
         }
     }

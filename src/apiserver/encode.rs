@@ -74,7 +74,7 @@ pub(crate) fn value(call: &Call, code: StatusCode, value: &Value) -> Result<Resp
             return Ok(finish(call.accept, code, versioned.unwrap_or(encoded).into()));
         }
         Shape::Object => return document(call.accept, code, value),
-        Shape::PartialMetadata(version) => partial(value, version),
+        Shape::PartialMetadata(version) => partial(&call.row, value, version),
         Shape::Table(version) => {
             let meta = ListMeta { resource_version: object::resource_version(value).to_owned(), ..ListMeta::default() };
             table(call, version, &meta, [Ok(Arc::new(value.clone()))].into_iter(), true)?
@@ -136,7 +136,7 @@ pub(crate) fn list(call: &Call, meta: &ListMeta, entries: Vec<Arc<Entry>>) -> Re
         Shape::PartialMetadata(version) => {
             let mut items = Vec::with_capacity(entries.len());
             for value in values() {
-                items.push(partial(&*value?, version));
+                items.push(partial(&call.row, &*value?, version));
             }
             let list = json!({
                 "kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
@@ -265,8 +265,8 @@ fn head(accept: Accept, response: &mut Response<Body>, compressed: bool) {
 }
 
 /// An object reduced to its metadata.
-pub(crate) fn partial(value: &Value, version: &str) -> Value {
-    let mut partial = object::partial_metadata(value);
+pub(crate) fn partial(row: &Resource, value: &Value, version: &str) -> Value {
+    let mut partial = row.partial_metadata(value);
     if version != "v1" {
         partial["apiVersion"] = format!("meta.k8s.io/{version}").into();
     }

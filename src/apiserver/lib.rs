@@ -9,6 +9,7 @@
 //! it behind TLS.
 
 mod admission;
+mod aggregator;
 pub mod authentication;
 pub mod authorization;
 mod body;
@@ -19,6 +20,8 @@ mod custom_resources;
 mod discovery;
 mod dispatch;
 mod encode;
+mod flow_control;
+mod follow;
 pub mod health;
 mod metrics;
 mod negotiate;
@@ -107,6 +110,8 @@ impl ApiServer {
         };
         let inner = Arc::new(inner);
         tokio::spawn(custom_resources::run(Arc::downgrade(&inner)));
+        tokio::spawn(flow_control::dangling::run(Arc::downgrade(&inner)));
+        tokio::spawn(aggregator::availability::run(Arc::downgrade(&inner)));
         Ok(Self { inner })
     }
 

@@ -56,6 +56,11 @@ impl Answer {
 }
 
 impl Client {
+    /// The port of the server.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// A client of the server at `address` with a certificate by `authority` (PEM), as the user of `token`.
     pub fn new(address: SocketAddr, authority: &[u8], token: &str) -> Result<Self> {
         let mut roots = RootCertStore::empty();

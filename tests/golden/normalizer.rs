@@ -30,9 +30,19 @@ static HASH: LazyLock<Regex> = LazyLock::new(|| regex("hash=[0-9A-F]+"));
 #[derive(Default)]
 pub struct Normalizer {
     uids: HashMap<String, usize>,
+    /// Where the server listens, which its own service leads to.
+    own_port: Option<u16>,
 }
 
+/// Where the recorded server listened.
+const RECORDED_PORT: u16 = 16443;
+
 impl Normalizer {
+    /// For the answers of a server that listens on that port.
+    pub fn of_server(port: u16) -> Self {
+        Self { own_port: Some(port), ..Self::default() }
+    }
+
     pub fn text(&mut self, text: &str) -> String {
         let text = UID.replace_all(text, |found: &Captures<'_>| {
             let next = self.uids.len();
@@ -82,6 +92,9 @@ impl Normalizer {
             ("clusterIPs", Json::Array(items)) => Json::Array(items.into_iter().map(cluster_ip).collect()),
             ("nodePort" | "healthCheckNodePort", Json::Number(port)) if !port.is_f64() && port.as_u64() != Some(0) => {
                 Json::string("<nodePort>")
+            }
+            ("targetPort", Json::Number(port)) if port.as_u64() == self.own_port.map(u64::from) => {
+                Json::Number(RECORDED_PORT.into())
             }
             ("managedFields", Json::Array(items)) => {
                 let mut items: Vec<_> = items.into_iter().map(|item| self.value_of(key, item)).collect();

@@ -86,7 +86,8 @@ impl Suite {
 
     /// Sends the requests one after the other and compares the answers.
     pub fn replay(&self, client: &Client) -> Outcome {
-        let mut replay = Replay { client, normalizer: Normalizer::default(), variables: BTreeMap::new() };
+        let mut replay =
+            Replay { client, normalizer: Normalizer::of_server(client.port()), variables: BTreeMap::new() };
         let mut outcome = Outcome { suite: self.name.clone(), total: 0, different: BTreeMap::new() };
         for (number, step) in (1..).zip(&self.steps) {
             let got = replay.perform(step);

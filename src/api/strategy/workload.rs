@@ -44,6 +44,7 @@ pub const DAEMON_SET: Strategy = Strategy {
     default: daemon_set_default,
     prepare_create: |set| template_generation(set, 1),
     prepare_update: daemon_set_update,
+    internal_annotation: TEMPLATE_GENERATION,
     generation: true,
     ..GENERIC
 };

@@ -22,7 +22,6 @@ mod workloads;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::object;
 use crate::resource::Resource;
 use crate::schema;
 use crate::time::age;
@@ -166,7 +165,7 @@ pub fn row(resource: &Resource, value: &Value, include: IncludeObject, now: Time
     }
     let included = match include {
         IncludeObject::None => Value::Null,
-        IncludeObject::Metadata => object::partial_metadata(value),
+        IncludeObject::Metadata => resource.partial_metadata(value),
         IncludeObject::Object => value.clone(),
     };
     row.insert("object".to_owned(), included);

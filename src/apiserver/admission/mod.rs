@@ -10,6 +10,7 @@ mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_security;
 mod priority;
 mod resource_quota;
 mod runtime_class;
@@ -22,6 +23,7 @@ use k3s_api::authentication::UserInfo;
 use k3s_api::object;
 use k3s_api::resource::Resource;
 use k3s_api::status::Status;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::registry::Registry;
@@ -47,12 +49,22 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     pub user: &'a UserInfo,
     pub dry_run: bool,
+    /// What the client shall be told beside the answer.
+    pub warnings: &'a Mutex<Vec<String>>,
 }
 
 impl Attributes<'_> {
     /// Whether it is about that resource itself, not a subresource.
     pub fn is(&self, group: &str, plural: &str) -> bool {
         self.resource.group == group && self.resource.plural == plural && self.subresource.is_empty()
+    }
+
+    /// Tells the client something beside the answer.
+    pub fn warn(&self, warning: String) {
+        let mut warnings = self.warnings.lock();
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
     }
 
     /// A refusal, as Kubernetes words it.
@@ -88,6 +100,7 @@ impl Default for Chain {
             Box::new(service_account::ServiceAccount),
             Box::new(node_restriction::NodeRestriction),
             Box::new(taint_nodes_by_condition::TaintNodesByCondition),
+            Box::new(pod_security::PodSecurity),
             Box::new(priority::Priority),
             Box::new(default_toleration_seconds::DefaultTolerationSeconds),
             Box::new(default_storage_class::DefaultStorageClass),

@@ -197,7 +197,7 @@ async fn create(server: &ApiServer, resource: &'static Resource, object: Value) 
 }
 
 /// `object` with nothing but its name and that condition.
-fn condition(object: &Value, kind: &str, status: &str, reason: &str, message: &str) -> Value {
+pub(crate) fn condition(object: &Value, kind: &str, status: &str, reason: &str, message: &str) -> Value {
     let now = time::format_seconds(jiff::Timestamp::now());
     let mut condition = json!({"type": kind, "status": status, "message": message, "lastTransitionTime": now});
     if !reason.is_empty() {
@@ -208,7 +208,7 @@ fn condition(object: &Value, kind: &str, status: &str, reason: &str, message: &s
 }
 
 /// Server-side apply.
-async fn apply(server: &ApiServer, object: &Value, subresource: &str, manager: &str) -> Result<(), Error> {
+pub(crate) async fn apply(server: &ApiServer, object: &Value, subresource: &str, manager: &str) -> Result<(), Error> {
     let resource = resource_of(object)?;
     let path = path(resource, object, Some(subresource));
     let path = format!("{path}?fieldManager={manager}&force=true");

@@ -36,4 +36,7 @@ known! {
     runtime_classes = "node.k8s.io" / "v1" / "runtimeclasses";
     pod_disruption_budgets = "policy" / "v1" / "poddisruptionbudgets";
     custom_resource_definitions = "apiextensions.k8s.io" / "v1" / "customresourcedefinitions";
+    flow_schemas = "flowcontrol.apiserver.k8s.io" / "v1" / "flowschemas";
+    priority_level_configurations = "flowcontrol.apiserver.k8s.io" / "v1" / "prioritylevelconfigurations";
+    api_services = "apiregistration.k8s.io" / "v1" / "apiservices";
 }

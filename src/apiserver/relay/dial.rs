@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::{Config, Error, Relay};
+use super::{ClientCertificate, Config, Error, Relay};
 
 /// A connection, whatever it goes over.
 pub trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -96,7 +96,7 @@ impl Relay {
     }
 }
 
-fn dial_error(address: SocketAddr, error: &io::Error) -> String {
+pub(super) fn dial_error(address: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut => format!("dial tcp {address}: i/o timeout"),
         io::ErrorKind::ConnectionRefused => format!("dial tcp {address}: connect: connection refused"),
@@ -116,11 +116,16 @@ pub(super) fn kubelet_tls(config: &Config) -> Result<Arc<ClientConfig>, Error> {
     for authority in &config.kubelet_ca {
         roots.add(authority.clone())?;
     }
+    tls(roots, config.kubelet_client.as_ref())
+}
+
+/// TLS that trusts those authorities, and proves who it is if a server asks.
+pub(super) fn tls(roots: RootCertStore, client: Option<&ClientCertificate>) -> Result<Arc<ClientConfig>, Error> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots);
-    let tls = match &config.client_key {
-        Some(key) => builder.with_client_auth_cert(config.client_certificate.clone(), key.clone_key())?,
+    let tls = match client {
+        Some(client) => builder.with_client_auth_cert(client.chain.clone(), client.key.clone_key())?,
         None => builder.with_no_client_auth(),
     };
     Ok(Arc::new(tls))

@@ -6,6 +6,7 @@
 mod dial;
 mod forward;
 mod log;
+pub(crate) mod outside;
 mod proxy;
 mod stream;
 mod target;
@@ -28,10 +29,10 @@ use crate::{ApiServer, Body, BoxError, response};
 /// How kubelets are reached.
 #[derive(Clone)]
 pub struct Config {
-    /// `--kubelet-client-certificate` and `--kubelet-client-key`: who this server is to kubelets; its own certificate
-    /// first.
-    pub client_certificate: Vec<CertificateDer<'static>>,
-    pub client_key: Option<Arc<PrivateKeyDer<'static>>>,
+    /// `--kubelet-client-certificate` and `--kubelet-client-key`: who this server is to kubelets.
+    pub kubelet_client: Option<ClientCertificate>,
+    /// `--proxy-client-certificate` and `--proxy-client-key`: who this server is to aggregated API servers and webhooks.
+    pub front_proxy: Option<ClientCertificate>,
     /// `--kubelet-certificate-authority`: who signs the kubelets' serving certificates.
     pub kubelet_ca: Vec<CertificateDer<'static>>,
     /// Connects to nodes and pods; [`Direct`], unless agents can only be reached through a tunnel of theirs.
@@ -41,8 +42,15 @@ pub struct Config {
 impl Default for Config {
     /// Direct connections; without certificates no kubelet will be trusted.
     fn default() -> Self {
-        Self { client_certificate: Vec::new(), client_key: None, kubelet_ca: Vec::new(), dialer: Arc::new(Direct) }
+        Self { kubelet_client: None, front_proxy: None, kubelet_ca: Vec::new(), dialer: Arc::new(Direct) }
     }
+}
+
+/// A certificate, followed by those that lead to its authority, and its key.
+#[derive(Clone)]
+pub struct ClientCertificate {
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: Arc<PrivateKeyDer<'static>>,
 }
 
 /// Why relaying could not be set up.
@@ -59,6 +67,7 @@ pub struct Relay {
     kubelets: Arc<rustls::ClientConfig>,
     /// For `https` backends of `proxy`, whose certificates nobody here can judge.
     unverified: Arc<rustls::ClientConfig>,
+    front_proxy: Option<ClientCertificate>,
     /// Ends the tunnels with the server.
     stop: CancellationToken,
     _guard: DropGuard,
@@ -75,6 +84,7 @@ impl Relay {
             dialer: Arc::clone(&config.dialer),
             kubelets: dial::kubelet_tls(config)?,
             unverified: dial::unverified_tls()?,
+            front_proxy: config.front_proxy.clone(),
             _guard: stop.clone().drop_guard(),
             stop,
         })

@@ -96,8 +96,8 @@ async fn cluster(limits: serve::Limits, kubelet: Option<SocketAddr>) -> Cluster 
     config.authentication.service_account_signing_key = Some(KeyPair::generate().unwrap().serialize_pem().into_bytes());
     let client = authority.issue("system:kube-apiserver", "", &[]);
     config.relay.kubelet_ca = vec![authority.certificate.clone()];
-    config.relay.client_certificate = vec![client.certificate];
-    config.relay.client_key = Some(Arc::new(client.key));
+    let (chain, key) = (vec![client.certificate], Arc::new(client.key));
+    config.relay.kubelet_client = Some(k3s_apiserver::relay::ClientCertificate { chain, key });
     if let Some(kubelet) = kubelet {
         config.relay.dialer = Arc::new(To(kubelet));
     }

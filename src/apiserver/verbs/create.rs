@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use jiff::Timestamp;
-use k3s_api::object;
 use k3s_api::resource::Resource;
 use k3s_api::status::Status;
 use k3s_api::strategy::generic;
+use k3s_api::{object, presence};
 use serde_json::Value;
 
 use super::{input, managed};
@@ -84,6 +84,7 @@ pub(crate) async fn store(call: &Call, mut value: Value, options: &WriteOptions)
         let attributes = call.attributes(Operation::Create, &name, options.dry_run);
         let reserved = call.server.service_addresses().reserve(call, &mut new, None, options.dry_run).await?;
         chain.validate(&attributes, &new, None).await?;
+        presence::forget_empty_lists(&mut new, row.schema());
         let key = key(call.namespace(), &name);
         if options.dry_run {
             if call.registry().get(row, call.namespace(), &name).await?.is_some() {

@@ -1,5 +1,7 @@
 //! create of a pod's `eviction`: a deletion that disruption budgets may refuse.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Response;
 use jiff::Timestamp;
@@ -50,8 +52,35 @@ pub(crate) async fn evict(call: &Call, body: &Bytes) -> Result<Response<Body>, S
             }
         }
     }
-    delete::remove(call, Some(entry), &call.info.name, &options).await?;
+    let entry = if options.dry_run { Some(entry) } else { mark(call, entry).await? };
+    delete::remove(call, entry, &call.info.name, &options).await?;
     Ok(encode::status(call.accept, &Status::created()))
+}
+
+/// Notes in the pod's status why it will be gone. Nobody comes to manage that condition. A pod that is gone meanwhile is
+/// none.
+async fn mark(call: &Call, mut entry: Arc<Entry>) -> Result<Option<Arc<Entry>>, Status> {
+    loop {
+        let mut pod = (*entry.value()?).clone();
+        let now = time::format_seconds(Timestamp::now());
+        let condition = json!({
+            "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": now,
+        });
+        let conditions = object::section_mut(&mut pod, "status").entry("conditions").or_insert_with(|| json!([]));
+        let Some(conditions) = conditions.as_array_mut() else { return Ok(Some(entry)) };
+        match conditions.iter_mut().find(|other| other["type"] == "DisruptionTarget") {
+            Some(other) if other["status"] == "True" => return Ok(Some(entry)),
+            Some(other) => *other = condition,
+            None => conditions.push(condition),
+        }
+        let stored = object::encode(&pod);
+        match call.registry().update(&call.row, entry.key(), entry.revision(), stored, 0).await? {
+            Outcome::Done(marked) => return Ok(Some(marked)),
+            Outcome::Lost(Some(now)) => entry = now,
+            Outcome::Lost(None) => return Ok(None),
+        }
+    }
 }
 
 /// Pods that do no work any more, or not yet, disturb nobody by going.
@@ -75,7 +104,7 @@ fn unready_may_go(pod: &Value, budget: &Value) -> bool {
     always || (number("currentHealthy") >= number("desiredHealthy") && number("desiredHealthy") > 0)
 }
 
-async fn budgets(call: &Call, pod: &Value) -> Result<Vec<std::sync::Arc<Entry>>, Status> {
+async fn budgets(call: &Call, pod: &Value) -> Result<Vec<Arc<Entry>>, Status> {
     let mut found = Vec::new();
     for entry in call.registry().list(known::pod_disruption_budgets(), call.namespace()).await?.entries {
         let budget = entry.value()?;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use k3s_api::status::Status;
 use k3s_api::strategy::generic;
-use k3s_api::{apply, object};
+use k3s_api::{apply, object, presence};
 use serde_json::Value;
 
 use super::create::{Written, lifetime};
@@ -82,6 +82,7 @@ pub(crate) async fn store(
     }
     let reserved = call.server.service_addresses().reserve(call, &mut new, Some(old), options.dry_run).await?;
     chain.validate(&attributes, &new, Some(old)).await?;
+    presence::forget_empty_lists(&mut new, row.schema());
     if goes_away(&new) {
         return remove(call, entry, new, options).await;
     }

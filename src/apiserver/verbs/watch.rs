@@ -292,7 +292,7 @@ impl Watcher {
     fn value(&mut self, out: &mut BytesMut, event: &str, value: &Arc<Value>) -> Result<(), Status> {
         match self.call.accept.shape {
             Shape::Object => self.event(out, event, value),
-            Shape::PartialMetadata(version) => self.event(out, event, &encode::partial(value, version)),
+            Shape::PartialMetadata(version) => self.event(out, event, &encode::partial(&self.call.row, value, version)),
             Shape::Table(version) => {
                 let columns = !std::mem::replace(&mut self.columns_sent, true);
                 let version_of = k3s_api::object::resource_version(value).to_owned();

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use k3s_addons::coredns;
 use k3s_api::authentication::UserInfo;
 use k3s_apiserver::authentication::Authenticated;
+use k3s_apiserver::relay::ClientCertificate;
 use k3s_apiserver::{ApiServer, bootstrap, serve};
 use k3s_client::Informers;
 use k3s_env::Server;
@@ -170,8 +171,8 @@ fn api_config(
         api.authentication.service_account_keys.extend(keys);
     }
     api.authentication.service_account_signing_key = Some(tls.service_key.clone().into_bytes());
-    api.relay.client_certificate = certificates(&tls.client_kube_apiserver.certificate)?;
-    api.relay.client_key = Some(Arc::new(key(&tls.client_kube_apiserver.key)?));
+    api.relay.kubelet_client = Some(client_certificate(&tls.client_kube_apiserver)?);
+    api.relay.front_proxy = Some(client_certificate(&tls.client_auth_proxy)?);
     api.relay.kubelet_ca = certificates(tls.server_ca.certificate())?;
     Ok(api)
 }
@@ -180,6 +181,10 @@ fn api_config(
 fn extra_names(config: &Server) -> Vec<String> {
     let addresses = config.listener.advertise_address.iter().chain(&config.node.external_ips);
     config.listener.tls_san.iter().cloned().chain(addresses.map(ToString::to_string)).collect()
+}
+
+fn client_certificate(pair: &k3s_supervisor::Pair) -> anyhow::Result<ClientCertificate> {
+    Ok(ClientCertificate { chain: certificates(&pair.certificate)?, key: Arc::new(key(&pair.key)?) })
 }
 
 /// The certificates of a PEM text.
