@@ -31,6 +31,8 @@ pub struct Server {
     pub disable: BTreeSet<String>,
     pub disable_scheduler: bool,
     pub disable_controller_manager: bool,
+    /// Whether services are left to somebody else's proxy.
+    pub disable_kube_proxy: bool,
     /// Whether there is no node in this server.
     pub disable_agent: bool,
     pub node: Node,
@@ -89,6 +91,7 @@ impl Server {
             disable: disabled(&values)?,
             disable_scheduler: values.switch("disable-scheduler")?,
             disable_controller_manager: values.switch("disable-controller-manager")?,
+            disable_kube_proxy: values.switch("disable-kube-proxy")?,
             disable_agent: values.switch("disable-agent")?,
             node: Node::from_values(&values)?,
         })

@@ -207,9 +207,7 @@ pub static AFTER: &[Flag] = &[
     Flag::new("disable-cloud-controller", Type::Switch, COMPONENTS, "Run no cloud controller manager")
         .only(Server)
         .moot("this version has none"),
-    Flag::new("disable-kube-proxy", Type::Switch, COMPONENTS, "Run no service proxy")
-        .only(Server)
-        .refused("services are part of the pod network; two proxies on one node would work against each other"),
+    Flag::new("disable-kube-proxy", Type::Switch, COMPONENTS, "Run no service proxy").only(Server),
     Flag::new("disable-network-policy", Type::Switch, COMPONENTS, "Run no network policy controller")
         .only(Server)
         .moot("this version has none"),

@@ -61,7 +61,6 @@ const WRONG: &[Wrong] = &[
     (&[], ("K3S_URL", "https://a:6443"), "", "K3S_URL: not available", "joining"),
     (&["--cluster-init"], ("", ""), "", "--cluster-init: not available", "etcd"),
     (&["--flannel-backend=none"], ("", ""), "", "--flannel-backend: not available", "pod network"),
-    (&["--disable-kube-proxy"], ("", ""), "", "--disable-kube-proxy: not available", "services"),
     (&["--selinux"], ("", ""), "", "--selinux: not available", "confined"),
     (&["--docker"], ("", ""), "", "--docker: not available", "runtime"),
     (&["--no-deploy=traefik"], ("", ""), "", "--no-deploy: not available", "--disable"),

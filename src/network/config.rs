@@ -20,6 +20,9 @@ pub struct NetworkConfig {
     pub cluster_cidr: Vec<IpNet>,
     /// `--service-cidr`: where cluster IPs are.
     pub service_cidr: Vec<IpNet>,
+    /// Whether this node's traffic to services is led to their endpoints; without, somebody else's proxy does it
+    /// (`--disable-kube-proxy`). Host ports and the way out of pods are the network's in any case.
+    pub service_proxy: bool,
     /// This node's addresses, the primary one first.
     pub node_ips: Vec<std::net::IpAddr>,
     /// Local addresses that node ports answer on; empty means every one, loopback included.

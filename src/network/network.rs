@@ -174,7 +174,8 @@ impl Network {
             }
             let started = Instant::now();
             let host_ports = host_ports(&self.leases.lock());
-            let outcome = proxy.sync(&services.list(), &slices.list(), &host_ports).await;
+            let services = if self.config.service_proxy { services.list() } else { Vec::new() };
+            let outcome = proxy.sync(&services, &slices.list(), &host_ports).await;
             let (said, next) = match &outcome {
                 Ok(ports) => {
                     let wanted = relay::relays(ports, &host_ports, node_ip.unwrap_or(Ipv4Addr::LOCALHOST));

@@ -124,6 +124,7 @@ fn start_network(
         data_dir: config.data_dir.root().to_owned(),
         cluster_cidr: vec![config.network.cluster_cidr],
         service_cidr: vec![config.network.service_cidr],
+        service_proxy: !config.disable_kube_proxy,
         node_ips: host.node_ips.clone(),
         node_port_addresses: Vec::new(),
         host_ports,

@@ -12,7 +12,7 @@ use k3s_network::Network;
 use serde_json::json;
 use support::api::Api;
 use support::space::{NEIGHBOUR_IP, NODE_IP, Space, as_an_ordinary_user, ask, ask_udp_from, in_own_namespace, serve};
-use support::{output, pod, start, until};
+use support::{output, pod, start, start_without_proxy, until};
 use tokio_util::sync::CancellationToken;
 
 /// A pod in its namespace, with its address, answering at port 8080.
@@ -297,6 +297,30 @@ fn the_table_reads_as_it_was_meant() {
         ] {
             assert!(ruleset.contains(expected), "{expected:?} in {ruleset}");
         }
+        cancel.cancel();
+        network.stopped().await;
+    });
+}
+
+#[test]
+fn services_are_left_alone_where_somebody_else_proxies() {
+    in_own_namespace("services_are_left_alone_where_somebody_else_proxies", async || {
+        let (api, dir, cancel) = (Api::new(), tempfile::tempdir().expect("a directory"), CancellationToken::new());
+        api.service("web", web());
+        api.endpoints("web", 8080, &[("10.42.0.2", "here")]);
+        // What an earlier start with a proxy has set up goes.
+        let earlier = CancellationToken::new();
+        let before = start(&api, dir.path(), &earlier, None).await;
+        assert!(output("nft", &["list", "ruleset"]).contains("10.43.0.9"));
+        earlier.cancel();
+        before.stopped().await;
+        let network = start_without_proxy(&api, dir.path(), &cancel).await;
+        let ruleset = output("nft", &["list", "ruleset"]);
+        assert!(!ruleset.contains("10.43.0.9") && !ruleset.contains("svc-"), "{ruleset}");
+        assert!(ruleset.contains("masquerade fully-random"), "{ruleset}");
+        let (one, one_ip) = attached(&network, "one").await;
+        let (_two, two_ip) = attached(&network, "two").await;
+        assert_eq!(one.ask(&format!("{two_ip}:8080")), Ok(format!("two {one_ip}")));
         cancel.cancel();
         network.stopped().await;
     });

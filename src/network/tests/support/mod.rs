@@ -21,7 +21,16 @@ pub async fn start(
     cancel: &CancellationToken,
     host: Option<Arc<dyn HostPorts>>,
 ) -> Arc<Network> {
-    let network = Network::start(config(data_dir, host), Informers::new(api.client()), cancel.clone()).expect("starts");
+    start_with(config(data_dir, host), api, cancel).await
+}
+
+/// Starts a network that leaves services to somebody else.
+pub async fn start_without_proxy(api: &Api, data_dir: &Path, cancel: &CancellationToken) -> Arc<Network> {
+    start_with(NetworkConfig { service_proxy: false, ..config(data_dir, None) }, api, cancel).await
+}
+
+async fn start_with(config: NetworkConfig, api: &Api, cancel: &CancellationToken) -> Arc<Network> {
+    let network = Network::start(config, Informers::new(api.client()), cancel.clone()).expect("starts");
     until("the network to be ready", async || network.ready().await.is_ok()).await;
     network
 }
@@ -33,6 +42,7 @@ fn config(data_dir: &Path, host_ports: Option<Arc<dyn HostPorts>>) -> NetworkCon
         data_dir: data_dir.into(),
         cluster_cidr: cidr("10.42.0.0/16"),
         service_cidr: cidr("10.43.0.0/16"),
+        service_proxy: true,
         node_ips: vec![space::NODE_IP.parse().expect("an address")],
         node_port_addresses: Vec::new(),
         host_ports,
