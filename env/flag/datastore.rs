@@ -12,7 +12,7 @@ pub static FLAGS: &[Flag] = &[
     Flag::new("kine-tls", Type::Switch, "experimental/db", "Use TLS on the socket between API server and kine")
         .only(Server)
         .hidden()
-        .moot("the datastore is called in the same process; there is no socket"),
+        .moot("the API server calls the datastore in the same process; the socket is for the server's own user alone"),
     Flag::new(
         "datastore-endpoint",
         Type::Text,
