@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use k3s_kine::Datastore;
 
+use crate::encryption::Encryption;
 use crate::{authentication, relay};
 
 /// Configuration of an [`crate::ApiServer`].
@@ -14,6 +15,8 @@ use crate::{authentication, relay};
 pub struct Config {
     /// Where everything is kept.
     pub datastore: Arc<dyn Datastore>,
+    /// What is encrypted there (`--encryption-provider-config`).
+    pub encryption: Arc<Encryption>,
     /// Where the addresses of services come from (`--service-cidr`): one range, or one per family.
     pub service_cidrs: Vec<IpNet>,
     /// Where node ports come from (`--service-node-port-range`).
@@ -33,6 +36,7 @@ impl Config {
     pub fn new(datastore: Arc<dyn Datastore>, advertise_address: IpAddr) -> Self {
         Self {
             datastore,
+            encryption: Arc::default(),
             service_cidrs: vec![IpNet::from(ipnet::Ipv4Net::new_assert([10, 43, 0, 0].into(), 16))],
             node_ports: 30000..=32767,
             advertise_address,

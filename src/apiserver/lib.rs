@@ -20,6 +20,7 @@ mod custom_resources;
 mod discovery;
 mod dispatch;
 mod encode;
+pub mod encryption;
 mod flow_control;
 mod follow;
 pub mod health;
@@ -95,7 +96,7 @@ impl ApiServer {
     /// If the datastore cannot be read.
     pub async fn start(config: Config) -> Result<Self, Error> {
         let authenticator = Authenticator::new(&config.authentication)?;
-        let registry = Arc::new(Registry::open(Arc::clone(&config.datastore)).await?);
+        let registry = Arc::new(Registry::open(Arc::clone(&config.datastore), Arc::clone(&config.encryption)).await?);
         service_addresses::repair(&registry).await?;
         let inner = Inner {
             admission: admission::Chain::default(),

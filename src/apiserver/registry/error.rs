@@ -11,6 +11,9 @@ pub enum Error {
     /// A stored value is no JSON object.
     #[error("the object at {key} is damaged: {detail}")]
     Damaged { key: String, detail: String },
+    /// A stored value can't be decrypted.
+    #[error("unable to transform key {key:?}: {source}")]
+    Encryption { key: String, source: crate::encryption::ValueError },
     /// The cache did not reach a revision in time: it is in the future, or the datastore is slow.
     #[error("Too large resource version: {asked}, current: {current}")]
     TooLarge { asked: Revision, current: Revision },

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use k3s_kine::{Datastore, Error as DatastoreError, Event, Revision, WatchBatch};
+use k3s_kine::{Error as DatastoreError, Event, Revision, WatchBatch};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use super::Cache;
+use super::{Cache, Error};
+use crate::encryption::Store;
 
 /// How long to wait before watching again after the datastore refused.
 const RETRY: Duration = Duration::from_millis(200);
@@ -31,7 +32,7 @@ impl Feed {
     }
 
     /// Feeds the caches until the task is dropped or the datastore closes.
-    pub async fn run(self: Arc<Self>, datastore: Arc<dyn Datastore>) {
+    pub async fn run(self: Arc<Self>, datastore: Store) {
         loop {
             let after = *self.revision.borrow();
             match datastore.watch(Bytes::from_static(b"\0"), Bytes::from_static(b"\xff"), after).await {
@@ -40,8 +41,8 @@ impl Feed {
                         self.take(batch);
                     }
                 }
-                Err(DatastoreError::Closed) => return,
-                Err(DatastoreError::Compacted { .. }) => {
+                Err(Error::Datastore(DatastoreError::Closed)) => return,
+                Err(Error::Datastore(DatastoreError::Compacted { .. })) => {
                     // Changes have been missed: what is cached can't be trusted any more.
                     tracing::warn!(after, "the feed fell behind the last compaction; caches are read again");
                     match datastore.current_revision().await {

@@ -26,6 +26,8 @@ pub use entry::Entry;
 pub use error::Error;
 use feed::Feed;
 
+use crate::encryption::{Encryption, Store};
+
 /// How long a read waits for the cache to reach the revision it needs.
 const FRESHNESS_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the feed may lag before it is asked where it is.
@@ -62,7 +64,7 @@ pub enum Outcome {
 
 /// The stored objects.
 pub struct Registry {
-    datastore: Arc<dyn Datastore>,
+    datastore: Store,
     feed: Arc<Feed>,
     custom: RwLock<Arc<[Row]>>,
     task: AbortHandle,
@@ -75,13 +77,14 @@ impl Drop for Registry {
 }
 
 impl Registry {
-    /// Begins to follow the datastore. Resources are read when they are first asked for.
+    /// Begins to follow the datastore, whose values are encrypted as `encryption` says. Resources are read when they are first asked for.
     ///
     /// # Errors
     /// If the datastore's revision cannot be read.
-    pub async fn open(datastore: Arc<dyn Datastore>) -> Result<Self, Error> {
+    pub async fn open(datastore: Arc<dyn Datastore>, encryption: Arc<Encryption>) -> Result<Self, Error> {
+        let datastore = Store::new(datastore, encryption);
         let feed = Arc::new(Feed::new(datastore.current_revision().await?));
-        let task = tokio::spawn(Arc::clone(&feed).run(Arc::clone(&datastore))).abort_handle();
+        let task = tokio::spawn(Arc::clone(&feed).run(datastore.clone())).abort_handle();
         Ok(Self { datastore, feed, custom: RwLock::new(Arc::new([])), task })
     }
 
@@ -207,19 +210,24 @@ impl Registry {
         }
     }
 
+    /// Whether an object should be written even if nothing changes, since it is not encrypted as it should be.
+    pub(crate) fn is_stale(&self, resource: &Resource, entry: &Entry) -> bool {
+        self.datastore.is_stale(&full_key(resource, entry.key()), entry.revision())
+    }
+
     fn outcome(
         &self,
         resource: &Resource,
         key: &str,
         stored: &[u8],
-        written: Result<Revision, DatastoreError>,
+        written: Result<Revision, Error>,
     ) -> Result<Outcome, Error> {
         match written {
             Ok(revision) => Ok(Outcome::Done(Arc::new(Entry::decode(key.into(), revision, stored)?))),
-            Err(DatastoreError::Conflict { current, .. }) => {
+            Err(Error::Datastore(DatastoreError::Conflict { current, .. })) => {
                 Ok(Outcome::Lost(current.map(|kv| self.entry(resource, &kv)).transpose()?))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 
@@ -241,14 +249,14 @@ impl Registry {
         let within = format!("{}{}", prefix(resource), key(namespace, ""));
         let first = format!("{}{start}", prefix(resource)).max(within.clone());
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        Ok(self.datastore.range(first.into(), after_prefix(&within).into(), limit, revision).await?)
+        self.datastore.range(first.into(), after_prefix(&within).into(), limit, revision).await
     }
 
     /// The changes of a resource after `revision`, from the datastore's own history.
     pub(crate) async fn history(&self, resource: &Resource, after: Revision) -> Result<Watch, Error> {
         let prefix = prefix(resource);
         let end = after_prefix(&prefix);
-        Ok(self.datastore.watch(prefix.into(), end.into(), after).await?)
+        self.datastore.watch(prefix.into(), end.into(), after).await
     }
 
     async fn load(&self, cache: &Cache) -> Result<(), Error> {

@@ -93,7 +93,7 @@ pub(crate) async fn store(
     apply::keep_times(old, &mut new);
     let stored = object::encode(&convert::to_stored(row, &new));
     // What changes nothing is not written: the version stays.
-    if is_same(entry, &stored) {
+    if is_same(entry, &stored) && !call.registry().is_stale(row, entry) {
         return Ok(Stored::Done(Written::Stored(Arc::clone(entry))));
     }
     match call.registry().update(row, key, entry.revision(), stored, lifetime(row)).await? {
