@@ -46,7 +46,12 @@ pub static ALL: &[Argument] = &[
     refused("admission-control-config-file", &[], PLUGINS),
     refused("enable-admission-plugins", &["NodeRestriction"], PLUGINS),
     refused("disable-admission-plugins", &[], PLUGINS),
-    refused("encryption-provider-config", &[], "objects would be stored unencrypted in this version"),
+    whole(API_SERVER, "encryption-provider-config", "EncryptionConfiguration file: what is stored encrypted, and how"),
+    whole(
+        API_SERVER,
+        "encryption-provider-config-automatic-reload",
+        "true: changes of that file take effect within a minute",
+    ),
     refused("audit-policy-file", &[], AUDIT),
     refused("audit-log-path", &[], AUDIT),
     refused("audit-webhook-config-file", &[], AUDIT),

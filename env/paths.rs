@@ -30,6 +30,8 @@ paths! {
     kine_socket = "server/kine.sock";
     /// Certificates and keys of the server.
     server_tls = "server/tls";
+    /// The key with which `--secrets-encryption` encrypts.
+    encryption_config = "server/cred/encryption-config.json";
     /// The token with which nodes and servers join.
     token = "server/token";
     /// Manifests that the server deploys.
@@ -49,7 +51,8 @@ paths! {
 }
 
 /// Folders with secrets in them, and their modes as k3s has them. Components make the others when they need them.
-const FOLDERS: &[(&str, u32)] = &[("", 0o700), ("server", 0o700), ("server/tls", 0o700), ("server/manifests", 0o700)];
+const FOLDERS: &[(&str, u32)] =
+    &[("", 0o700), ("server", 0o700), ("server/cred", 0o700), ("server/tls", 0o700), ("server/manifests", 0o700)];
 
 impl DataDir {
     /// The folder a user named, or the default one.

@@ -27,6 +27,8 @@ pub struct Server {
     /// Nothing: one is made at the first start.
     pub token: Option<String>,
     pub api_server: ApiServerArguments,
+    /// With which cipher secrets are stored (`aescbc` or `secretbox`), if encryption is asked for.
+    pub secrets_encryption: Option<String>,
     /// Packaged components that are not deployed.
     pub disable: BTreeSet<String>,
     pub disable_scheduler: bool,
@@ -49,18 +51,26 @@ pub struct ApiServerArguments {
     pub service_account_key_files: Vec<PathBuf>,
     /// None: k3s's.
     pub audiences: Vec<String>,
+    /// The `EncryptionConfiguration`, instead of the one that `--secrets-encryption` makes.
+    pub encryption_provider_config: Option<PathBuf>,
+    /// Whether its changes take effect while the server runs.
+    pub reload_encryption: bool,
 }
 
 impl ApiServerArguments {
-    fn from_values(values: &Values) -> Self {
+    fn from_values(values: &Values) -> Result<Self, Error> {
         let given = |name: &str| values.arguments("kube-apiserver-arg", name);
         let audiences = given("api-audiences").pop().unwrap_or_default();
-        Self {
+        let reload = "encryption-provider-config-automatic-reload";
+        let switch = |text: &str| text.parse().map_err(|_| "it is true or false".to_owned());
+        Ok(Self {
             token_auth_file: given("token-auth-file").pop().map(PathBuf::from),
             service_account_issuers: given("service-account-issuer"),
             service_account_key_files: given("service-account-key-file").into_iter().map(PathBuf::from).collect(),
             audiences: audiences.split(',').filter(|it| !it.is_empty()).map(str::to_owned).collect(),
-        }
+            encryption_provider_config: given("encryption-provider-config").pop().map(PathBuf::from),
+            reload_encryption: values.argument("kube-apiserver-arg", reload, switch)?.unwrap_or(false),
+        })
     }
 }
 
@@ -87,7 +97,11 @@ impl Server {
             datastore: Datastore::from_values(&values)?,
             kubeconfig: Kubeconfig::from_values(&values, rootless, home.as_deref())?,
             token: token(&values)?,
-            api_server: ApiServerArguments::from_values(&values),
+            api_server: ApiServerArguments::from_values(&values)?,
+            secrets_encryption: match values.switch("secrets-encryption")? {
+                true => Some(values.string("secrets-encryption-provider").unwrap_or_else(|| "aescbc".to_owned())),
+                false => None,
+            },
             disable: disabled(&values)?,
             disable_scheduler: values.switch("disable-scheduler")?,
             disable_controller_manager: values.switch("disable-controller-manager")?,

@@ -118,9 +118,7 @@ pub static FLAGS: &[Flag] = &[
     .ignored("joining is not available in this version"),
     Flag::new("kubelet-arg", Type::Argument, COMPONENTS, "Flag for the kubelet").repeatable(),
     Flag::new("kube-proxy-arg", Type::Argument, COMPONENTS, "Flag for the service proxy").repeatable(),
-    Flag::new("secrets-encryption", Type::Switch, ENCRYPTION, "Store secrets encrypted")
-        .only(Server)
-        .refused("secrets would be stored unencrypted in this version"),
+    Flag::new("secrets-encryption", Type::Switch, ENCRYPTION, "Store secrets encrypted").only(Server),
     Flag::new(
         "secrets-encryption-provider",
         Type::OneOf(&["aescbc", "secretbox"]),
@@ -128,8 +126,7 @@ pub static FLAGS: &[Flag] = &[
         "Cipher of stored secrets: aescbc or secretbox",
     )
     .default("aescbc")
-    .only(Server)
-    .ignored("it goes with --secrets-encryption, which this version does not have"),
+    .only(Server),
     Flag::new("enable-pprof", Type::Switch, EXPERIMENTAL, "Serve profiles of the running process")
         .ignored("profiles are Go's"),
     Flag::new("rootless", Type::Switch, EXPERIMENTAL, "Run as an ordinary user, in namespaces of its own")

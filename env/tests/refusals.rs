@@ -56,8 +56,7 @@ const WRONG: &[Wrong] = &[
     (&["--datastore-certfile=/a"], ("", ""), "", "--datastore-certfile: invalid", "--datastore-keyfile"),
     (&["--token-file=/nonexistent"], ("", ""), "", "--token-file: invalid value \"/nonexistent\"", "No such file"),
     // What must not be ignored.
-    (&["--secrets-encryption"], ("", ""), "", "--secrets-encryption: not available", "unencrypted"),
-    (&[], ("", ""), "secrets-encryption: true\n", "DIR/config.yaml:1: secrets-encryption: not", "unencrypted"),
+    (&["--secrets-encryption-provider=kms"], ("", ""), "", "--secrets-encryption-provider: invalid", "secretbox"),
     (&[], ("K3S_URL", "https://a:6443"), "", "K3S_URL: not available", "joining"),
     (&["--cluster-init"], ("", ""), "", "--cluster-init: not available", "etcd"),
     (&["--flannel-backend=none"], ("", ""), "", "--flannel-backend: not available", "pod network"),

@@ -80,11 +80,22 @@ fn flags_of_the_api_server_are_passed_on() {
         "--kube-apiserver-arg=service-account-issuer=https://a",
         "--kube-apiserver-arg=service-account-issuer=https://b",
         "--kube-apiserver-arg=api-audiences=x,y",
+        "--kube-apiserver-arg=encryption-provider-config=/e.yaml",
+        "--kube-apiserver-arg=encryption-provider-config-automatic-reload=true",
     ])
     .api_server;
     assert_eq!(api.token_auth_file.as_deref(), Some(Path::new("/a.csv")));
     assert_eq!(api.service_account_issuers, ["https://a", "https://b"]);
     assert_eq!(api.audiences, ["x", "y"]);
+    assert_eq!((api.encryption_provider_config.as_deref(), api.reload_encryption), (Some(Path::new("/e.yaml")), true));
+}
+
+#[test]
+fn secrets_are_encrypted_if_asked_for() {
+    assert_eq!(resolve(&[]).secrets_encryption, None);
+    assert_eq!(resolve(&["--secrets-encryption"]).secrets_encryption.as_deref(), Some("aescbc"));
+    let args = ["--secrets-encryption", "--secrets-encryption-provider=secretbox"];
+    assert_eq!(resolve(&args).secrets_encryption.as_deref(), Some("secretbox"));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod certificate;
+pub mod encryption;
 mod file;
 mod kubeconfig;
 pub mod manifests;

@@ -1,11 +1,13 @@
 //! Datastore, API server, controllers, scheduler and what deploys manifests.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use k3s_addons::coredns;
 use k3s_api::authentication::UserInfo;
 use k3s_apiserver::authentication::Authenticated;
+use k3s_apiserver::encryption::Encryption;
 use k3s_apiserver::relay::ClientCertificate;
 use k3s_apiserver::{ApiServer, bootstrap, serve};
 use k3s_client::Informers;
@@ -58,7 +60,9 @@ impl ControlPlane {
         Token::load_or_create(&data.token(), config.token.as_deref(), tls.server_ca.certificate())?;
 
         let listeners = host.api_listeners(config)?;
-        let api = ApiServer::start(api_config(config, host, &tls, datastore.clone())?).await?;
+        let mut settings = api_config(config, host, &tls, datastore.clone())?;
+        let reloaded = encryption(config, &mut settings)?;
+        let api = ApiServer::start(settings).await?;
         let server_tls = serve::tls(serving_certificate(&tls)?, api.authenticator().client_ca_names())?;
         let stop_serving = CancellationToken::new();
         let service = Authenticated::new(api.clone());
@@ -71,6 +75,9 @@ impl ControlPlane {
 
         let mut plane = Self { api, tls, datastore, tasks: JoinSet::new(), serving, stop_serving };
         plane.serve_etcd(config, cancel.clone()).await;
+        if let Some((encryption, path)) = reloaded {
+            plane.tasks.spawn(encryption.follow(path, cancel.clone()));
+        }
         plane.start_loops(config, host, &cancel).await?;
         Ok(plane)
     }
@@ -175,6 +182,20 @@ fn api_config(
     api.relay.front_proxy = Some(client_certificate(&tls.client_auth_proxy)?);
     api.relay.kubelet_ca = certificates(tls.server_ca.certificate())?;
     Ok(api)
+}
+
+/// Has stored objects encrypted as is asked for. Returns the configuration that is to be followed, with its file.
+fn encryption(config: &Server, api: &mut k3s_apiserver::Config) -> anyhow::Result<Option<(Arc<Encryption>, PathBuf)>> {
+    let own = config.data_dir.encryption_config();
+    let path = match &config.api_server.encryption_provider_config {
+        Some(path) => path.clone(),
+        None => match k3s_supervisor::encryption::load_or_create(&own, config.secrets_encryption.as_deref())? {
+            Some(path) => path,
+            None => return Ok(None),
+        },
+    };
+    api.encryption = Arc::new(Encryption::load(&path)?);
+    Ok(config.api_server.reload_encryption.then(|| (Arc::clone(&api.encryption), path)))
 }
 
 /// What the certificate names besides the cluster's own names and the node.
