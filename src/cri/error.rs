@@ -15,8 +15,11 @@ pub enum Error {
     /// The object is not in the state the call needs (exec in a stopped container, …).
     #[error("{detail}")]
     FailedPrecondition { detail: String },
-    /// The image could not be had: not found, unauthorized, unreachable registry, damaged.
-    #[error("failed to pull image {image:?}: {detail}")]
+    /// No registry that was asked has the image. `image` is the full reference.
+    #[error("failed to pull and unpack image {image:?}: failed to resolve reference {image:?}: {detail}")]
+    ImageNotFound { image: String, detail: String },
+    /// The image could not be had: unauthorized, unreachable registry, damaged, no image for this platform.
+    #[error("failed to pull and unpack image {image:?}: {detail}")]
     Pull { image: String, detail: String },
     /// The container's process could not be started: command not found, permission denied, bad working directory.
     #[error("failed to start container: {detail}")]
@@ -33,4 +36,26 @@ pub enum Error {
     /// Anything else.
     #[error("{doing}: {detail}")]
     Internal { doing: String, detail: String },
+}
+
+impl Error {
+    /// Name of the gRPC status code that CRI has for it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } | Self::ImageNotFound { .. } => "NotFound",
+            Self::AlreadyExists { .. } => "AlreadyExists",
+            Self::InvalidArgument { .. } => "InvalidArgument",
+            Self::FailedPrecondition { .. } => "FailedPrecondition",
+            Self::NoSpace { .. } => "ResourceExhausted",
+            Self::Timeout { .. } => "DeadlineExceeded",
+            Self::Unimplemented { .. } => "Unimplemented",
+            // As containerd, which has no code for these.
+            Self::Pull { .. } | Self::Start { .. } | Self::Internal { .. } => "Unknown",
+        }
+    }
+
+    /// As a kubelet prints what a runtime answered, and as users know it from events.
+    pub fn rpc(&self) -> String {
+        format!("rpc error: code = {} desc = {self}", self.code())
+    }
 }

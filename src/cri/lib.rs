@@ -10,6 +10,7 @@
 mod config;
 mod error;
 mod network;
+mod registry_auth;
 mod service;
 mod status;
 mod stream;
@@ -17,6 +18,7 @@ mod stream;
 pub use config::*;
 pub use error::Error;
 pub use network::{Attachment, PodNetwork, PodRef};
+pub use registry_auth::RegistryAuth;
 pub use service::{Duplex, ImageService, RuntimeService};
 pub use status::*;
 pub use stream::{ExecRequest, Output, Streams, TerminalSize};

@@ -7,8 +7,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
 
 use crate::{
-    ContainerConfig, ContainerEvent, ContainerStatus, Error, ExecRequest, Image, Output, PodSandboxConfig,
-    PodSandboxStatus, RuntimeStatus, Stats, Streams,
+    ContainerConfig, ContainerEvent, ContainerStatus, Error, ExecRequest, FilesystemUsage, Image, Output,
+    PodSandboxConfig, PodSandboxStatus, RegistryAuth, RuntimeStatus, Stats, Streams,
 };
 
 /// Both directions of a connection.
@@ -61,10 +61,11 @@ pub trait ImageService: Send + Sync + 'static {
     /// The image of that reference or id, if present.
     async fn image_status(&self, image: &str) -> Result<Option<Image>, Error>;
     async fn list_images(&self) -> Result<Vec<Image>, Error>;
-    /// Returns the id of the image, now present.
-    async fn pull_image(&self, image: &str) -> Result<String, Error>;
+    /// Asks the registry for the image and gets what is missing of it. Returns the id of the image, now present.
+    /// `auth` comes before what the runtime itself knows of the registry.
+    async fn pull_image(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<String, Error>;
     /// Succeeds if there is none.
     async fn remove_image(&self, image: &str) -> Result<(), Error>;
-    /// Bytes used by images and container layers.
-    async fn fs_used_bytes(&self) -> Result<u64, Error>;
+    /// The file system that has the images and the layers of containers, and how much of it they use.
+    async fn image_fs_info(&self) -> Result<FilesystemUsage, Error>;
 }

@@ -97,6 +97,16 @@ pub struct Image {
     pub pinned: bool,
 }
 
+/// A file system and what images and containers use of it (CRI `FilesystemUsage`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesystemUsage {
+    pub timestamp: Nanos,
+    /// A directory on it.
+    pub mountpoint: PathBuf,
+    pub used_bytes: u64,
+    pub inodes_used: u64,
+}
+
 /// Usage of a container or a pod.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {

@@ -24,6 +24,7 @@ mod id;
 mod image;
 mod mount_table;
 mod record;
+mod registry;
 mod relay;
 mod runtime;
 mod sandbox;
@@ -38,4 +39,5 @@ mod terminal;
 
 pub use self::cgroup::Cgroup;
 pub use self::image::{BuiltinImage, ImageError, ImportReport, Reference};
+pub use self::registry::{ConfigError, Registries};
 pub use self::runtime::{Error, Options, Runtime};

@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 
 use crate::cgroup::{Cgroup, Cgroups};
 use crate::container::Container;
-use crate::image::{self, BuiltinImage, ImageError, ImageStore};
+use crate::image::{self, BuiltinImage, ImageError, ImageStore, Pulls};
+use crate::registry::Registries;
 use crate::sandbox::Sandbox;
 use crate::shim::client::ShimEvent;
 use crate::snapshot::Snapshots;
@@ -36,6 +37,8 @@ pub struct Options {
     pub builtin_images: Vec<BuiltinImage>,
     /// Where limits are enforced.
     pub cgroup: Cgroup,
+    /// How registries are reached.
+    pub registries: Registries,
 }
 
 /// Why a runtime can't start.
@@ -65,6 +68,7 @@ pub struct Runtime {
     pub(crate) options: Options,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) images: Arc<ImageStore>,
+    pub(crate) pulls: Pulls,
     pub(crate) cgroups: Cgroups,
     pub(crate) sandboxes: RwLock<HashMap<String, Arc<Sandbox>>>,
     pub(crate) containers: RwLock<HashMap<String, Arc<Container>>>,
@@ -100,6 +104,7 @@ impl Runtime {
             options,
             snapshots,
             images,
+            pulls: Pulls::new(),
             cgroups,
             sandboxes: RwLock::default(),
             containers: RwLock::default(),

@@ -6,11 +6,11 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 use tar::{Archive, EntryType};
 
 use super::ImageError;
+use super::compression::decompress;
 use crate::snapshot::hex;
 
 /// A file of the archive, in the ingest directory by the name of its digest.
@@ -68,10 +68,9 @@ impl Content {
     }
 }
 
-/// Reads the archive at `path` into `ingest`, an empty directory.
-pub(super) fn read(path: &Path, ingest: &Path) -> Result<Contents, ImageError> {
-    let file = File::open(path).map_err(ImageError::io("open"))?;
-    let mut archive = Archive::new(decompress(file)?);
+/// Reads an archive into `ingest`, an empty directory.
+pub(super) fn read(archive: impl Read + Send, ingest: &Path) -> Result<Contents, ImageError> {
+    let mut archive = Archive::new(decompress(archive)?);
     let mut contents = Contents::default();
     let damaged = || ImageError::io("read archive");
     for entry in archive.entries().map_err(damaged())? {
@@ -97,40 +96,15 @@ pub(super) fn read(path: &Path, ingest: &Path) -> Result<Contents, ImageError> {
     Ok(contents)
 }
 
-/// Undoes compression, found by the first bytes and not by the file's name.
-pub(super) fn decompress(mut file: File) -> Result<Box<dyn Read + Send>, ImageError> {
-    use std::io::Seek;
-    let mut magic = [0; 4];
-    let mut filled = 0;
-    while filled < magic.len() {
-        match file.read(&mut magic[filled..]).map_err(ImageError::io("read"))? {
-            0 => break,
-            count => filled += count,
-        }
-    }
-    file.rewind().map_err(ImageError::io("rewind"))?;
-    let buffered = io::BufReader::with_capacity(128 * 1024, file);
-    match magic {
-        [0x1f, 0x8b, ..] => Ok(Box::new(MultiGzDecoder::new(buffered))),
-        [0x28, 0xb5, 0x2f, 0xfd] => Err(ImageError::Compression("zstd")),
-        [b'B', b'Z', b'h', _] => Err(ImageError::Compression("bzip2")),
-        [0xfd, b'7', b'z', b'X'] => Err(ImageError::Compression("xz")),
-        [0x04, 0x22, 0x4d, 0x18] => Err(ImageError::Compression("lz4")),
-        _ => Ok(Box::new(buffered)),
-    }
-}
-
-/// Fails unless the uncompressed content of a layer has the digest `diff_id`.
-pub(super) fn verify(layer: &Path, diff_id: &str) -> Result<(), ImageError> {
-    let file = File::open(layer).map_err(ImageError::io(format!("open {}", layer.display())))?;
+/// Fails unless a layer's uncompressed content has the digest `diff_id`.
+pub(super) fn verify(mut content: impl Read, diff_id: &str) -> Result<(), ImageError> {
     let mut digest = Sha256::new();
-    io::copy(&mut decompress(file)?, &mut digest).map_err(ImageError::io("read layer"))?;
+    io::copy(&mut content, &mut digest).map_err(ImageError::io("read layer"))?;
     let found = format!("sha256:{}", hex(&digest.finalize()));
     if found == diff_id {
         return Ok(());
     }
-    let detail = format!("layer is {found}, not {diff_id} as the image says");
-    Err(ImageError::Layer { layer: diff_id.to_owned(), detail })
+    Err(ImageError::layer(diff_id, format!("layer is {found}, not {diff_id} as the image says")))
 }
 
 fn store(source: &mut impl Read, size: u64, ingest: &Path) -> Result<Content, ImageError> {

@@ -50,14 +50,16 @@ impl BuiltinImage {
         let skeleton = skeleton_id();
         snapshots
             .build(&skeleton, make_skeleton)
-            .map_err(|error| ImageError::Layer { layer: skeleton.clone(), detail: error.to_string() })?;
+            .map_err(|error| ImageError::layer(&skeleton, error))?;
         let config = self.configuration(&skeleton).map_err(|error| ImageError::document("built-in image", error))?;
         let bytes = serde_json::to_vec(&config).map_err(|error| ImageError::document("built-in image", error))?;
         let id = format!("sha256:{}", hex(&Sha256::digest(&bytes)));
         Ok(StoredImage {
             id,
             names: vec![reference.to_string()],
+            target: None,
             manifest_digest: None,
+            blobs: Vec::new(),
             size: 0,
             config,
             diff_ids: vec![skeleton],

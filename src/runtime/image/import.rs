@@ -1,5 +1,7 @@
 //! Importing docker-archives and OCI layouts.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::{
@@ -9,8 +11,9 @@ use oci_spec::image::{
 use serde::Deserialize;
 
 use super::archive::{self, Content, Contents};
+use super::compression::{Compression, decompress};
 use super::store::ImageStore;
-use super::{ARCHITECTURE, ImageError, Reference};
+use super::{ImageError, Reference, platform};
 
 /// containerd's annotation for an image's full name.
 pub(super) const CONTAINERD_NAME: &str = "io.containerd.image.name";
@@ -47,9 +50,9 @@ struct DockerImage {
 }
 
 /// Imports the images of one archive. On failure nothing of it is visible.
-pub(super) fn import(store: &ImageStore, path: &Path) -> Result<Vec<String>, ImageError> {
+pub(super) fn import(store: &ImageStore, archive: impl Read + Send) -> Result<Vec<String>, ImageError> {
     let ingest = store.ingest()?;
-    let contents = archive::read(path, ingest.path())?;
+    let contents = archive::read(archive, ingest.path())?;
     let found = if contents.get("manifest.json").is_some() && !has_names(&contents) {
         docker_archive(&contents)?
     } else if contents.get("index.json").is_some() {
@@ -58,13 +61,15 @@ pub(super) fn import(store: &ImageStore, path: &Path) -> Result<Vec<String>, Ima
         return Err(ImageError::NotAnArchive);
     };
     let names = found.iter().flat_map(|image| image.names.iter().cloned()).collect();
+    let mut lease = store.leases.begin();
     for image in &found {
         for (layer, diff_id) in image.layers.iter().zip(&image.diff_ids) {
+            lease.add(diff_id);
             if layer.digest == *diff_id || !store.snapshots.has(diff_id) {
                 store.unpack(diff_id, &layer.path)?;
             } else {
                 // Unpacked from another image already, so unpacking would not look at this one's bytes.
-                archive::verify(&layer.path, diff_id)?;
+                archive::verify(decompress(open(&layer.path)?)?, diff_id)?;
             }
         }
     }
@@ -101,8 +106,8 @@ fn docker_image(contents: &Contents, image: &DockerImage) -> Result<Found, Image
     let document = |error| ImageError::document("manifest", error);
     let mut descriptors = Vec::new();
     for layer in &layers {
-        let kind = if is_gzip(&layer.path)? { MediaType::ImageLayerGzip } else { MediaType::ImageLayer };
-        descriptors.push(descriptor(kind, layer)?);
+        let compression = Compression::of_file(open(&layer.path)?)?;
+        descriptors.push(descriptor(compression.media_type(), layer)?);
     }
     let manifest = ImageManifestBuilder::default()
         .schema_version(SCHEMA_VERSION)
@@ -133,12 +138,8 @@ fn descriptor(kind: MediaType, content: &Content) -> Result<Descriptor, ImageErr
         .map_err(|error| ImageError::document(&content.digest, error))
 }
 
-fn is_gzip(path: &Path) -> Result<bool, ImageError> {
-    use std::io::Read;
-    let mut magic = Vec::new();
-    let file = std::fs::File::open(path).map_err(ImageError::io("open layer"))?;
-    file.take(2).read_to_end(&mut magic).map_err(ImageError::io("read layer"))?;
-    Ok(magic == [0x1f, 0x8b])
+fn open(path: &Path) -> Result<File, ImageError> {
+    File::open(path).map_err(ImageError::io(format!("open {}", path.display())))
 }
 
 fn oci_layout(contents: &Contents) -> Result<Vec<Found>, ImageError> {
@@ -171,27 +172,15 @@ fn manifest_for_this_machine(contents: &Contents, descriptor: &Descriptor) -> Re
     let mut current = descriptor.clone();
     // Deeper nesting has no use.
     for _ in 0..4 {
-        if !is_index(current.media_type()) {
+        if !platform::is_index(current.media_type()) {
             return Ok(current);
         }
         let digest = current.digest().to_string();
         let bytes = contents.blob(&digest)?.read()?;
         let index: ImageIndex = serde_json::from_slice(&bytes).map_err(|error| ImageError::document(&digest, error))?;
-        let fits = |candidate: &&Descriptor| match candidate.platform() {
-            Some(platform) => {
-                platform.os().to_string() == "linux" && platform.architecture().to_string() == ARCHITECTURE
-            }
-            None => true,
-        };
-        let platform = ImageError::Platform { os: "linux", architecture: ARCHITECTURE };
-        current = index.manifests().iter().find(fits).cloned().ok_or(platform)?;
+        current = platform::choose(&index)?.clone();
     }
     Err(ImageError::document(descriptor.digest().to_string(), "indexes nested too deeply"))
-}
-
-fn is_index(media_type: &MediaType) -> bool {
-    matches!(media_type, MediaType::ImageIndex)
-        || media_type.to_string() == "application/vnd.docker.distribution.manifest.list.v2+json"
 }
 
 fn oci_image(contents: &Contents, descriptor: &Descriptor, name: Option<String>) -> Result<Found, ImageError> {
@@ -216,15 +205,20 @@ fn oci_image(contents: &Contents, descriptor: &Descriptor, name: Option<String>)
 }
 
 fn diff_ids(config: &Content, layers: usize) -> Result<Vec<String>, ImageError> {
+    diff_ids_of(&config.read()?, &config.digest, layers)
+}
+
+/// The digests of the uncompressed layers that a configuration names: `layers` of them.
+pub(super) fn diff_ids_of(config: &[u8], digest: &str, layers: usize) -> Result<Vec<String>, ImageError> {
     let parsed: ImageConfiguration =
-        serde_json::from_slice(&config.read()?).map_err(|error| ImageError::document(&config.digest, error))?;
+        serde_json::from_slice(config).map_err(|error| ImageError::document(digest, error))?;
     let diff_ids = parsed.rootfs().diff_ids().clone();
     if let Some(bad) = diff_ids.iter().find(|diff_id| !super::reference::is_digest(diff_id)) {
-        return Err(ImageError::document(&config.digest, format!("diff id {bad:?} is no sha256 digest")));
+        return Err(ImageError::document(digest, format!("diff id {bad:?} is no sha256 digest")));
     }
     if diff_ids.len() != layers {
         let detail = format!("names {} layers, the manifest {layers}", diff_ids.len());
-        return Err(ImageError::document(&config.digest, detail));
+        return Err(ImageError::document(digest, detail));
     }
     Ok(diff_ids)
 }

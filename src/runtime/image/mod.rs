@@ -1,11 +1,20 @@
-//! Images: the store on disk (an OCI image layout), import of archives, and images made of the running binary.
+//! Images: the store on disk (an OCI image layout), pulls, import and export of archives, and images made of the running
+//! binary.
 
 mod archive;
 mod builtin;
+mod compression;
+mod export;
 mod import;
+mod layer;
+mod lease;
+mod platform;
+mod preload;
+mod pull;
 mod reference;
 mod service;
 mod store;
+mod transfer;
 pub(crate) mod watch;
 
 pub(crate) use self::builtin::BINARY;
@@ -13,7 +22,9 @@ pub use self::builtin::BuiltinImage;
 pub use self::import::ImportReport;
 pub use self::reference::Reference;
 pub(crate) use self::service::blocking;
+pub(crate) use self::pull::Pulls;
 pub(crate) use self::store::{ImageStore, StoredImage};
+use crate::registry::RegistryError;
 
 /// What can be wrong with an image archive or the store.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +38,7 @@ pub enum ImageError {
         source: std::io::Error,
     },
     /// The archive's compression is not known here.
-    #[error("compressed with {0}, which can't be read; use gzip or no compression")]
+    #[error("compressed with {0}, which can't be read; use gzip, zstd or no compression")]
     Compression(&'static str),
     /// Neither a docker-archive nor an OCI layout.
     #[error("not an image archive: it has neither index.json nor manifest.json")]
@@ -55,7 +66,7 @@ pub enum ImageError {
         detail: String,
     },
     /// No image for this machine.
-    #[error("no image for {os}/{architecture}")]
+    #[error("no match for platform in manifest: no image for {os}/{architecture}")]
     Platform {
         /// `linux`.
         os: &'static str,
@@ -70,9 +81,38 @@ pub enum ImageError {
         /// Why.
         detail: String,
     },
+    /// No registry has it.
+    #[error("{reference}: not found")]
+    NotFound {
+        /// The image.
+        reference: String,
+    },
+    /// A registry did not give it.
+    #[error("{doing}: {detail}")]
+    Registry {
+        /// What was being done.
+        doing: String,
+        /// Why it failed.
+        detail: String,
+    },
+    /// A line of a list of images.
+    #[error("{0}")]
+    List(String),
 }
 
 impl ImageError {
+    fn layer(layer: &str, error: impl std::fmt::Display) -> Self {
+        Self::Layer { layer: layer.to_owned(), detail: error.to_string() }
+    }
+
+    fn registry(doing: impl Into<String>, error: &RegistryError) -> Self {
+        Self::Registry { doing: doing.into(), detail: error.to_string() }
+    }
+
+    fn is_no_space(&self) -> bool {
+        self.to_string().contains("No space left on device")
+    }
+
     fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Io { doing, source }

@@ -58,6 +58,21 @@ impl Reference {
         format!("{}/{}", self.registry, self.repository)
     }
 
+    /// Host of the registry, as in the name.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// The name without the registry.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// What a registry is asked for: the digest, or else the tag.
+    pub fn tag_or_digest(&self) -> &str {
+        self.digest.as_deref().or(self.tag.as_deref()).unwrap_or("latest")
+    }
+
     /// The digest, if the reference names one.
     pub fn digest(&self) -> Option<&str> {
         self.digest.as_deref()

@@ -10,8 +10,11 @@ use std::sync::Arc;
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
 use parking_lot::{Mutex, RwLock};
 
+use super::compression::decompress;
 use super::import::{CONTAINERD_NAME, Found, REF_NAME};
-use super::{BuiltinImage, ImageError, Reference, archive};
+use super::lease::Leases;
+use super::platform;
+use super::{BuiltinImage, ImageError, Reference};
 use crate::id;
 use crate::snapshot::{self, Snapshots};
 
@@ -22,7 +25,11 @@ pub(crate) struct StoredImage {
     pub id: String,
     /// Fully qualified references.
     pub names: Vec<String>,
+    /// What the names stand for: the manifest, or the index that has it.
+    pub target: Option<String>,
     pub manifest_digest: Option<String>,
+    /// Digests of all that it has in the store, documents and layers.
+    pub blobs: Vec<String>,
     /// Bytes of manifest, configuration and layers as stored.
     pub size: u64,
     pub config: ImageConfiguration,
@@ -38,8 +45,21 @@ pub(crate) struct ImageStore {
     pub(super) snapshots: Arc<Snapshots>,
     builtin: Vec<Arc<StoredImage>>,
     images: RwLock<Vec<Arc<StoredImage>>>,
+    /// Names that garbage collection leaves alone: those of archives in the images directory.
+    pinned: RwLock<HashSet<String>>,
+    /// What is on its way in.
+    pub(super) leases: Arc<Leases>,
     /// Held while `index.json` and what it names change.
-    pub(super) changing: Mutex<()>,
+    changing: Mutex<()>,
+}
+
+/// A line of `index.json` to be.
+pub(super) struct Entry {
+    pub names: Vec<String>,
+    /// Of a manifest or index that is in the store.
+    pub digest: String,
+    pub size: u64,
+    pub media_type: MediaType,
 }
 
 /// A directory for content on its way into the store; removed when dropped.
@@ -80,7 +100,15 @@ impl ImageStore {
         }
         let builtin =
             builtin.iter().map(|image| image.store(&snapshots).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
-        let store = Self { directory, snapshots, builtin, images: RwLock::default(), changing: Mutex::default() };
+        let store = Self {
+            directory,
+            snapshots,
+            builtin,
+            images: RwLock::default(),
+            pinned: RwLock::default(),
+            leases: Arc::default(),
+            changing: Mutex::default(),
+        };
         store.load()?;
         Ok(store)
     }
@@ -91,7 +119,8 @@ impl ImageStore {
         Ok(Ingest(path))
     }
 
-    fn blob(&self, digest: &str) -> PathBuf {
+    /// Where a blob is, or would be. `digest` must have been checked to be one.
+    pub(super) fn blob(&self, digest: &str) -> PathBuf {
         self.directory.join("blobs").join(digest.replacen(':', "/", 1))
     }
 
@@ -130,14 +159,29 @@ impl ImageStore {
         Ok(())
     }
 
-    fn load_image(&self, digest: &str) -> Result<StoredImage, ImageError> {
-        let read = |digest: &str| fs::read(self.blob(digest)).map_err(ImageError::io(format!("read {digest}")));
-        let bytes = read(digest)?;
+    pub(super) fn read_blob(&self, digest: &str) -> Result<Vec<u8>, ImageError> {
+        fs::read(self.blob(digest)).map_err(ImageError::io(format!("read {digest}")))
+    }
+
+    /// Reads the image that a manifest, or an index's entry for this machine, describes.
+    fn load_image(&self, target: &str) -> Result<StoredImage, ImageError> {
+        let mut digest = target.to_owned();
+        let mut blobs = vec![digest.clone()];
+        let mut bytes = self.read_blob(&digest)?;
+        // Deeper nesting has no use.
+        for _ in 0..4 {
+            let Some(index) = as_index(&bytes) else { break };
+            digest = platform::choose(&index)?.digest().to_string();
+            blobs.push(digest.clone());
+            bytes = self.read_blob(&digest)?;
+        }
         let manifest: ImageManifest =
-            serde_json::from_slice(&bytes).map_err(|error| ImageError::document(digest, error))?;
+            serde_json::from_slice(&bytes).map_err(|error| ImageError::document(&digest, error))?;
         let id = manifest.config().digest().to_string();
+        blobs.push(id.clone());
+        blobs.extend(manifest.layers().iter().map(|layer| layer.digest().to_string()));
         let config: ImageConfiguration =
-            serde_json::from_slice(&read(&id)?).map_err(|error| ImageError::document(&id, error))?;
+            serde_json::from_slice(&self.read_blob(&id)?).map_err(|error| ImageError::document(&id, error))?;
         let diff_ids = config.rootfs().diff_ids().clone();
         for (diff_id, layer) in diff_ids.iter().zip(manifest.layers()) {
             self.unpack(diff_id, &self.blob(layer.digest().as_ref()))?;
@@ -147,7 +191,9 @@ impl ImageStore {
         Ok(StoredImage {
             id,
             names: Vec::new(),
-            manifest_digest: Some(digest.to_owned()),
+            target: Some(target.to_owned()),
+            manifest_digest: Some(digest),
+            blobs,
             size,
             config,
             diff_ids,
@@ -162,16 +208,17 @@ impl ImageStore {
         }
         let file = fs::File::open(blob).map_err(ImageError::io(format!("open {}", blob.display())))?;
         self.snapshots
-            .unpack(diff_id, archive::decompress(file)?)
-            .map_err(|error| ImageError::Layer { layer: diff_id.to_owned(), detail: error.to_string() })
+            .unpack(diff_id, decompress(file)?)
+            .map_err(|error| ImageError::layer(diff_id, error))
     }
 
     /// Takes images whose layers are unpacked into the store. A name moves to the newest image of that name.
     pub(super) fn add(&self, found: Vec<Found>) -> Result<(), ImageError> {
-        let _changing = self.changing.lock();
-        let mut index = self.index()?;
-        for image in &found {
+        let mut lease = self.leases.begin();
+        let mut entries = Vec::new();
+        for image in found {
             for content in image.layers.iter().chain([&image.config]) {
+                lease.add(&content.digest);
                 let place = self.blob(&content.digest);
                 // Renamed away already where two layers are the same.
                 if !place.exists() {
@@ -179,26 +226,32 @@ impl ImageStore {
                         .map_err(ImageError::io(format!("rename to {}", place.display())))?;
                 }
             }
-            let digest = format!("sha256:{}", snapshot::hex(&<sha2::Sha256 as sha2::Digest>::digest(&image.manifest)));
-            replace(&self.blob(&digest), &image.manifest)?;
-            let descriptor = |name: Option<&String>| {
-                let parsed: oci_spec::image::Digest =
-                    digest.parse().map_err(|error| ImageError::document(&digest, error))?;
-                let mut descriptor = Descriptor::new(image.media_type.clone(), image.manifest.len() as u64, parsed);
-                let annotations = name
-                    .map(|name| HashMap::from([CONTAINERD_NAME, REF_NAME].map(|key| (key.to_owned(), name.clone()))));
-                descriptor.set_annotations(annotations);
-                Ok(descriptor)
-            };
-            let named = |known: &Descriptor, name: &String| {
-                known.annotations().as_ref().and_then(|all| all.get(CONTAINERD_NAME)) == Some(name)
-            };
-            index.retain(|known| !image.names.iter().any(|name| named(known, name)));
-            if image.names.is_empty() && !index.iter().any(|known| known.digest().to_string() == digest) {
-                index.push(descriptor(None)?);
+            let digest = self.put(&image.manifest)?;
+            lease.add(&digest);
+            let size = image.manifest.len() as u64;
+            entries.push(Entry { names: image.names, digest, size, media_type: image.media_type });
+        }
+        self.publish(&entries)
+    }
+
+    /// Keeps a document; returns its digest.
+    pub(super) fn put(&self, document: &[u8]) -> Result<String, ImageError> {
+        let digest = format!("sha256:{}", snapshot::hex(&<sha2::Sha256 as sha2::Digest>::digest(document)));
+        replace(&self.blob(&digest), document)?;
+        Ok(digest)
+    }
+
+    /// Makes images visible whose content is in the store.
+    pub(super) fn publish(&self, entries: &[Entry]) -> Result<(), ImageError> {
+        let _changing = self.changing.lock();
+        let mut index = self.index()?;
+        for entry in entries {
+            index.retain(|known| !entry.names.iter().any(|name| name_of(known) == Some(name)));
+            if entry.names.is_empty() && !index.iter().any(|known| known.digest().to_string() == entry.digest) {
+                index.push(entry.descriptor(None)?);
             }
-            for name in &image.names {
-                index.push(descriptor(Some(name))?);
+            for name in &entry.names {
+                index.push(entry.descriptor(Some(name))?);
             }
         }
         // Layers and blobs must be on disk before the index names them, or a power failure could leave an image with
@@ -208,6 +261,21 @@ impl ImageStore {
             .map_err(ImageError::io("sync the store"))?;
         self.write_index(index)?;
         self.load()
+    }
+
+    /// Gives an image one more name.
+    pub(crate) fn tag(&self, image: &str, name: &Reference) -> Result<(), ImageError> {
+        let missing = || ImageError::Missing { what: format!("image {image}") };
+        let found = self.get(image).ok_or_else(missing)?;
+        let target = found.target.clone().ok_or_else(missing)?;
+        let known = self.index()?.into_iter().find(|known| known.digest().to_string() == target);
+        let known = known.ok_or_else(missing)?;
+        self.publish(&[Entry {
+            names: vec![name.to_string()],
+            digest: target,
+            size: known.size(),
+            media_type: known.media_type().clone(),
+        }])
     }
 
     fn write_index(&self, manifests: Vec<Descriptor>) -> Result<(), ImageError> {
@@ -234,28 +302,42 @@ impl ImageStore {
         })
     }
 
-    /// Removes a name, or by id the whole image. `layers_in_use` stay unpacked.
+    /// Removes an image with all its names. `layers_in_use` stay unpacked.
     pub(crate) fn remove(&self, image: &str, layers_in_use: &HashSet<String>) -> Result<(), ImageError> {
         let Some(found) = self.get(image) else { return Ok(()) };
+        let targets: HashSet<String> =
+            self.list().iter().filter(|known| known.id == found.id).filter_map(|known| known.target.clone()).collect();
+        self.forget(layers_in_use, |known| targets.contains(&known.digest().to_string()))
+    }
+
+    /// Takes one name away, and the image with its last one.
+    pub(crate) fn untag(&self, name: &Reference, layers_in_use: &HashSet<String>) -> Result<(), ImageError> {
+        let name = name.to_string();
+        self.forget(layers_in_use, |known| name_of(known) == Some(&name))
+    }
+
+    fn forget(
+        &self,
+        layers_in_use: &HashSet<String>,
+        which: impl Fn(&Descriptor) -> bool,
+    ) -> Result<(), ImageError> {
         let _changing = self.changing.lock();
-        let by_id = found.id.trim_start_matches("sha256:") == image.trim_start_matches("sha256:");
-        let name = Reference::parse(image).ok().and_then(|reference| {
-            found.names.iter().find(|name| reference.digest().is_none() && **name == reference.to_string()).cloned()
-        });
         let mut index = self.index()?;
-        index.retain(|known| {
-            if Some(known.digest().to_string()) != found.manifest_digest {
-                return true;
-            }
-            let known_name = known.annotations().as_ref().and_then(|all| all.get(CONTAINERD_NAME));
-            match (&name, by_id) {
-                (Some(name), false) => known_name != Some(name),
-                _ => false,
-            }
-        });
+        index.retain(|known| !which(known));
         self.write_index(index)?;
         self.load()?;
         self.collect_garbage(layers_in_use)
+    }
+
+    /// From now on these names are pinned, and no others.
+    pub(super) fn pin(&self, names: HashSet<String>) {
+        *self.pinned.write() = names;
+    }
+
+    /// Does garbage collection leave the image alone?
+    pub(super) fn is_pinned(&self, image: &StoredImage) -> bool {
+        let pinned = self.pinned.read();
+        image.builtin || image.names.iter().any(|name| pinned.contains(name))
     }
 
     /// Removes blobs and layers that neither an image nor a container needs.
@@ -265,18 +347,12 @@ impl ImageStore {
     }
 
     fn collect_garbage(&self, layers_in_use: &HashSet<String>) -> Result<(), ImageError> {
-        let mut blobs = HashSet::new();
-        let mut layers = layers_in_use.clone();
+        // What is on its way in is nobody's yet.
+        let mut blobs: HashSet<String> = self.leases.held().into_iter().collect();
+        let mut layers: HashSet<String> = layers_in_use.iter().chain(&blobs).cloned().collect();
         for image in self.list() {
             layers.extend(image.diff_ids.iter().cloned());
-            if let Some(digest) = &image.manifest_digest {
-                let bytes = fs::read(self.blob(digest)).map_err(ImageError::io(format!("read {digest}")))?;
-                let manifest: ImageManifest =
-                    serde_json::from_slice(&bytes).map_err(|error| ImageError::document(digest, error))?;
-                blobs.insert(digest.clone());
-                blobs.insert(image.id.clone());
-                blobs.extend(manifest.layers().iter().map(|layer| layer.digest().to_string()));
-            }
+            blobs.extend(image.blobs.iter().cloned());
         }
         let directory = self.directory.join("blobs/sha256");
         for entry in fs::read_dir(&directory).map_err(ImageError::io("list blobs"))?.flatten() {
@@ -286,8 +362,29 @@ impl ImageStore {
         }
         self.snapshots
             .keep_only(&layers)
-            .map_err(|error| ImageError::Layer { layer: "unused".to_owned(), detail: error.to_string() })
+            .map_err(|error| ImageError::layer("unused", error))
     }
+}
+
+impl Entry {
+    fn descriptor(&self, name: Option<&String>) -> Result<Descriptor, ImageError> {
+        let digest: oci_spec::image::Digest =
+            self.digest.parse().map_err(|error| ImageError::document(&self.digest, error))?;
+        let mut descriptor = Descriptor::new(self.media_type.clone(), self.size, digest);
+        let annotate = |name: &String| HashMap::from([CONTAINERD_NAME, REF_NAME].map(|key| (key.to_owned(), name.clone())));
+        descriptor.set_annotations(name.map(annotate));
+        Ok(descriptor)
+    }
+}
+
+/// The full name that an entry of `index.json` gives.
+fn name_of(descriptor: &Descriptor) -> Option<&String> {
+    descriptor.annotations().as_ref()?.get(CONTAINERD_NAME)
+}
+
+/// The document as an index, if it is one. Registries are not always right about media types, so the form decides.
+pub(super) fn as_index(bytes: &[u8]) -> Option<ImageIndex> {
+    serde_json::from_slice::<ImageIndex>(bytes).ok()
 }
 
 impl StoredImage {
@@ -297,7 +394,8 @@ impl StoredImage {
             Some(digest) => {
                 let same_name =
                     |name: &String| Reference::parse(name).is_ok_and(|name| name.name() == reference.name());
-                self.manifest_digest.as_deref() == Some(digest) && self.names.iter().any(same_name)
+                [&self.manifest_digest, &self.target].iter().any(|known| known.as_deref() == Some(digest))
+                    && self.names.iter().any(same_name)
             }
             None => self.names.contains(&reference.to_string()),
         }

