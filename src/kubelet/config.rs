@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Taint;
 
+use crate::image_gc::ImageGcThresholds;
+
 /// Settings of a kubelet. [`Config::new`] fills in Kubernetes' and k3s's defaults; the rest is plain data to overwrite.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -45,6 +47,8 @@ pub struct Config {
     pub container_log_max_size: u64,
     /// How many files a container's log has at most, the current one included.
     pub container_log_max_files: usize,
+    /// How full the disk is when unused images are removed.
+    pub image_gc: ImageGcThresholds,
 }
 
 impl Config {
@@ -70,6 +74,7 @@ impl Config {
             seccomp_default: false,
             container_log_max_size: 10 * 1024 * 1024,
             container_log_max_files: 5,
+            image_gc: ImageGcThresholds::default(),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::events::{self, Outbox, Recorder};
 use crate::node::facts::Facts;
-use crate::{logs, node, pods};
+use crate::{image_gc, logs, node, pods};
 
 /// Why a kubelet can't start.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +92,10 @@ impl Kubelet {
         let rotate = async {
             cancel.run_until_cancelled(logs::rotate::run(ctx)).await;
         };
-        tokio::join!(node::run(ctx, &cancel), pods::run(ctx.clone(), &cancel), events, rotate);
+        let collect = async {
+            cancel.run_until_cancelled(image_gc::run(ctx)).await;
+        };
+        tokio::join!(node::run(ctx, &cancel), pods::run(ctx.clone(), &cancel), events, rotate, collect);
         self.stopping.cancel();
         self.streams.close();
         self.streams.wait().await;

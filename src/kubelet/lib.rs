@@ -22,13 +22,14 @@
 //! # }
 //! ```
 //!
-//! Not here yet: static pods, eviction, image garbage collection, device plug-ins, CSI.
+//! Not here yet: static pods, eviction, device plug-ins, CSI.
 
 #![forbid(unsafe_code)]
 
 mod config;
 mod context;
 mod events;
+mod image_gc;
 mod kubelet;
 mod labels;
 mod logs;
@@ -41,4 +42,5 @@ pub mod server;
 mod volume;
 
 pub use config::Config;
+pub use image_gc::ImageGcThresholds;
 pub use kubelet::{Error, Kubelet};

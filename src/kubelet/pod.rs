@@ -16,6 +16,7 @@ pub(crate) mod observed;
 mod patch;
 mod phase;
 mod plan;
+mod pull_secrets;
 mod qos;
 pub(crate) mod resources;
 mod sandbox;

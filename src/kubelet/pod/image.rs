@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::backoff::Backoff;
 use super::memory::Waiting;
+use super::pull_secrets;
 use super::spec::ContainerSpec;
 use super::start::Failure;
 use crate::context::Context;
@@ -17,12 +18,20 @@ use crate::events::Severity;
 /// After a failed pull its error shows for so long, then the back-off.
 const SHOW_ERROR: Duration = Duration::from_secs(2);
 
+/// A container's failed pulls.
+#[derive(Debug, Default)]
+pub(super) struct Pulls {
+    backoff: Backoff,
+    /// What the last one failed with, as users are told.
+    error: String,
+}
+
 /// The image of a container, pulled if its policy says so.
 pub(super) async fn ensure(
     ctx: &Context,
     pod: &Pod,
     spec: &ContainerSpec,
-    pulls: &Mutex<Backoff>,
+    pulls: &Mutex<Pulls>,
 ) -> Result<Image, Failure> {
     let name = spec.container.image.clone().unwrap_or_default();
     let event = |severity, reason, message: String| {
@@ -55,7 +64,7 @@ pub(super) async fn ensure(
             event(Severity::Warning, "Failed", "Error: ErrImageNeverPull".into());
             Err(Failure::new("ErrImageNeverPull", message, Duration::from_secs(10)))
         }
-        _ => pull(ctx, &name, pulls, event).await,
+        _ => pull(ctx, pod, &name, pulls, event).await,
     }
 }
 
@@ -72,20 +81,25 @@ fn policy<'a>(spec: &'a ContainerSpec, image: &str) -> &'a str {
 
 async fn pull(
     ctx: &Context,
+    pod: &Pod,
     name: &str,
-    pulls: &Mutex<Backoff>,
+    pulls: &Mutex<Pulls>,
     event: impl Fn(Severity, &'static str, String),
 ) -> Result<Image, Failure> {
-    if let Some(left) = pulls.lock().remaining_since_update(Timestamp::now()) {
-        let message = format!("Back-off pulling image \"{name}\"");
-        event(Severity::Normal, "BackOff", message.clone());
+    let waits = {
+        let pulls = pulls.lock();
+        pulls.backoff.remaining_since_update(Timestamp::now()).map(|left| (left, pulls.error.clone()))
+    };
+    if let Some((left, error)) = waits {
+        event(Severity::Normal, "BackOff", format!("Back-off pulling image \"{name}\""));
+        let message = format!("Back-off pulling image \"{name}\": ErrImagePull: {error}");
         event(Severity::Warning, "Failed", "Error: ImagePullBackOff".into());
         return Err(Failure::new("ImagePullBackOff", message, left));
     }
     event(Severity::Normal, "Pulling", format!("Pulling image \"{name}\""));
     let began = Instant::now();
     let pulled = async {
-        let id = ctx.images.pull_image(name).await?;
+        let id = pull_secrets::pull(ctx, pod, name).await?;
         match ctx.images.image_status(&id).await? {
             Some(image) => Ok(image),
             None => Err(Error::NotFound { what: format!("image {id} after it was pulled") }),
@@ -103,16 +117,15 @@ async fn pull(
             Ok(image)
         }
         Err(error) => {
-            let now = Timestamp::now();
-            pulls.lock().count(now, now);
-            let detail = match error {
-                Error::Pull { detail, .. } => detail,
-                other => other.to_string(),
-            };
-            let message = format!("Failed to pull image \"{name}\": {detail}");
-            event(Severity::Warning, "Failed", message.clone());
+            let (now, error) = (Timestamp::now(), error.rpc());
+            {
+                let mut pulls = pulls.lock();
+                pulls.backoff.count(now, now);
+                pulls.error.clone_from(&error);
+            }
+            event(Severity::Warning, "Failed", format!("Failed to pull image \"{name}\": {error}"));
             event(Severity::Warning, "Failed", "Error: ErrImagePull".into());
-            Err(Failure::new("ErrImagePull", message, SHOW_ERROR))
+            Err(Failure::new("ErrImagePull", error, SHOW_ERROR))
         }
     }
 }

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
+use super::image::Pulls;
 use crate::probe::Probes;
 
 /// What is being done with a container.
@@ -29,7 +30,7 @@ pub(super) struct ContainerMemory {
     pub busy: Option<Busy>,
     pub waiting: Option<Waiting>,
     pub restarts: Backoff,
-    pub pulls: Arc<Mutex<Backoff>>,
+    pub pulls: Arc<Mutex<Pulls>>,
     /// Not to be started again before.
     pub retry_at: Option<Instant>,
 }

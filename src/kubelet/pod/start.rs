@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
 use super::container_config::{self, Making};
 use super::field_path::Addresses;
 use super::memory::Waiting;
@@ -42,7 +41,7 @@ pub(super) struct Start {
     pub sandbox_id: String,
     pub addresses: Addresses,
     pub volumes: Arc<BTreeMap<String, Mounted>>,
-    pub pulls: Arc<Mutex<Backoff>>,
+    pub pulls: Arc<Mutex<image::Pulls>>,
     /// Earlier runs that nobody needs any more.
     pub stale: Vec<String>,
     /// Ends when the container before this one has been started or has failed to; images are pulled meanwhile.

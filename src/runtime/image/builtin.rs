@@ -48,9 +48,7 @@ impl BuiltinImage {
         let reference =
             Reference::parse(&self.reference).map_err(|error| ImageError::document("built-in image", error))?;
         let skeleton = skeleton_id();
-        snapshots
-            .build(&skeleton, make_skeleton)
-            .map_err(|error| ImageError::layer(&skeleton, error))?;
+        snapshots.build(&skeleton, make_skeleton).map_err(|error| ImageError::layer(&skeleton, error))?;
         let config = self.configuration(&skeleton).map_err(|error| ImageError::document("built-in image", error))?;
         let bytes = serde_json::to_vec(&config).map_err(|error| ImageError::document("built-in image", error))?;
         let id = format!("sha256:{}", hex(&Sha256::digest(&bytes)));

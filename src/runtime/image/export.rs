@@ -42,7 +42,8 @@ impl ImageStore {
                 "Layers": layers.iter().map(|layer| path(layer)).collect::<Vec<_>>(),
             }));
         }
-        let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries});
+        let index =
+            json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries});
         add(&mut archive, "index.json", index.to_string().as_bytes())?;
         add(&mut archive, "manifest.json", serde_json::Value::from(docker).to_string().as_bytes())?;
         archive.into_inner().and_then(|mut to| to.flush()).map_err(ImageError::io("write archive"))
@@ -58,10 +59,10 @@ impl ImageStore {
 }
 
 fn entry(manifest: &ImageManifest, digest: &str, size: usize, name: &Reference) -> serde_json::Value {
-    let media_type = manifest.media_type().as_ref().map_or_else(
-        || "application/vnd.oci.image.manifest.v1+json".to_owned(),
-        |media_type| media_type.to_string(),
-    );
+    let media_type = manifest
+        .media_type()
+        .as_ref()
+        .map_or_else(|| "application/vnd.oci.image.manifest.v1+json".to_owned(), |media_type| media_type.to_string());
     json!({
         "mediaType": media_type,
         "digest": digest,
@@ -86,4 +87,3 @@ fn add(archive: &mut Builder<impl Write>, name: &str, content: &[u8]) -> Result<
     let mut header = header(content.len() as u64);
     archive.append_data(&mut header, name, content).map_err(ImageError::io("write archive"))
 }
-

@@ -20,9 +20,9 @@ pub(crate) mod watch;
 pub(crate) use self::builtin::BINARY;
 pub use self::builtin::BuiltinImage;
 pub use self::import::ImportReport;
+pub(crate) use self::pull::Pulls;
 pub use self::reference::Reference;
 pub(crate) use self::service::blocking;
-pub(crate) use self::pull::Pulls;
 pub(crate) use self::store::{ImageStore, StoredImage};
 use crate::registry::RegistryError;
 

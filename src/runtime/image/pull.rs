@@ -272,7 +272,11 @@ fn check_digest(digest: &str) -> Result<(), ImageError> {
 fn media_type(given: &str, bytes: &[u8]) -> MediaType {
     match given {
         "" | "application/json" | "text/plain" | "application/octet-stream" => {
-            if as_index(bytes).is_some() { MediaType::ImageIndex } else { MediaType::ImageManifest }
+            if as_index(bytes).is_some() {
+                MediaType::ImageIndex
+            } else {
+                MediaType::ImageManifest
+            }
         }
         given => MediaType::from(given),
     }

@@ -207,9 +207,7 @@ impl ImageStore {
             return Ok(());
         }
         let file = fs::File::open(blob).map_err(ImageError::io(format!("open {}", blob.display())))?;
-        self.snapshots
-            .unpack(diff_id, decompress(file)?)
-            .map_err(|error| ImageError::layer(diff_id, error))
+        self.snapshots.unpack(diff_id, decompress(file)?).map_err(|error| ImageError::layer(diff_id, error))
     }
 
     /// Takes images whose layers are unpacked into the store. A name moves to the newest image of that name.
@@ -316,11 +314,7 @@ impl ImageStore {
         self.forget(layers_in_use, |known| name_of(known) == Some(&name))
     }
 
-    fn forget(
-        &self,
-        layers_in_use: &HashSet<String>,
-        which: impl Fn(&Descriptor) -> bool,
-    ) -> Result<(), ImageError> {
+    fn forget(&self, layers_in_use: &HashSet<String>, which: impl Fn(&Descriptor) -> bool) -> Result<(), ImageError> {
         let _changing = self.changing.lock();
         let mut index = self.index()?;
         index.retain(|known| !which(known));
@@ -360,9 +354,7 @@ impl ImageStore {
                 fs::remove_file(entry.path()).map_err(ImageError::io(format!("remove {}", entry.path().display())))?;
             }
         }
-        self.snapshots
-            .keep_only(&layers)
-            .map_err(|error| ImageError::layer("unused", error))
+        self.snapshots.keep_only(&layers).map_err(|error| ImageError::layer("unused", error))
     }
 }
 
@@ -371,7 +363,8 @@ impl Entry {
         let digest: oci_spec::image::Digest =
             self.digest.parse().map_err(|error| ImageError::document(&self.digest, error))?;
         let mut descriptor = Descriptor::new(self.media_type.clone(), self.size, digest);
-        let annotate = |name: &String| HashMap::from([CONTAINERD_NAME, REF_NAME].map(|key| (key.to_owned(), name.clone())));
+        let annotate =
+            |name: &String| HashMap::from([CONTAINERD_NAME, REF_NAME].map(|key| (key.to_owned(), name.clone())));
         descriptor.set_annotations(name.map(annotate));
         Ok(descriptor)
     }

@@ -88,7 +88,8 @@ impl Transport {
     pub(super) async fn send(&self, endpoint: &Endpoint, call: Call<'_>) -> Result<Response<Incoming>, RegistryError> {
         let client = self.client(endpoint)?;
         let invalid = |url: &str, detail: String| RegistryError::Protocol { url: url.to_owned(), detail };
-        let mut url: Uri = call.url.parse().map_err(|error: http::uri::InvalidUri| invalid(call.url, error.to_string()))?;
+        let mut url: Uri =
+            call.url.parse().map_err(|error: http::uri::InvalidUri| invalid(call.url, error.to_string()))?;
         let first = url.authority().cloned();
         for _ in 0..MAX_REDIRECTS {
             let text = url.to_string();

@@ -304,7 +304,7 @@ impl ImageService for Runtime {
         Ok(Vec::new())
     }
 
-    async fn pull_image(&self, image: &str) -> Result<String, Error> {
+    async fn pull_image(&self, image: &str, _auth: Option<&RegistryAuth>) -> Result<String, Error> {
         Err(Error::Pull { image: image.to_owned(), detail: "not found".into() })
     }
 
@@ -312,7 +312,7 @@ impl ImageService for Runtime {
         Ok(())
     }
 
-    async fn fs_used_bytes(&self) -> Result<u64, Error> {
-        Ok(0)
+    async fn image_fs_info(&self) -> Result<FilesystemUsage, Error> {
+        Ok(FilesystemUsage { timestamp: 0, mountpoint: "/".into(), used_bytes: 0, inodes_used: 0 })
     }
 }

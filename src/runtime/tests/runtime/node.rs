@@ -72,10 +72,8 @@ impl Node {
         let network = Arc::new(FakeNetwork::default());
         let path = directory.path().join("registries.yaml");
         std::fs::write(&path, yaml).unwrap();
-        let options = Options {
-            registries: Registries::read(&path).unwrap(),
-            ..options(directory.path(), network.clone())
-        };
+        let options =
+            Options { registries: Registries::read(&path).unwrap(), ..options(directory.path(), network.clone()) };
         let runtime = Runtime::open(options).await.unwrap();
         let events = Mutex::new(runtime.events());
         Self { directory, network, runtime, events }

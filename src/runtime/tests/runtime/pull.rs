@@ -93,11 +93,8 @@ pub async fn a_bearer_token_is_fetched_with_the_credentials() {
     let error = pull_error(node.runtime.pull_image(&name, None).await);
     assert!(error.starts_with("rpc error: code = Unknown desc = failed to pull and unpack image"), "{error}");
     assert!(error.contains("pull access denied, repository does not exist or may require authorization"), "{error}");
-    let auth = |password: &str| RegistryAuth {
-        username: "edge".into(),
-        password: password.into(),
-        ..RegistryAuth::default()
-    };
+    let auth =
+        |password: &str| RegistryAuth { username: "edge".into(), password: password.into(), ..RegistryAuth::default() };
     assert!(node.runtime.pull_image(&name, Some(&auth("wrong"))).await.is_err());
     let elsewhere = RegistryAuth { server_address: "https://other.example.com".into(), ..auth("secret") };
     assert!(node.runtime.pull_image(&name, Some(&elsewhere)).await.is_err());
@@ -105,7 +102,9 @@ pub async fn a_bearer_token_is_fetched_with_the_credentials() {
     node.end().await;
     // The same from registries.yaml.
     let host = registry.host();
-    let node = Node::with_registries(&format!("configs: {{\"{host}\": {{auth: {{username: edge, password: secret}}}}}}")).await;
+    let node =
+        Node::with_registries(&format!("configs: {{\"{host}\": {{auth: {{username: edge, password: secret}}}}}}"))
+            .await;
     node.runtime.pull_image(&name, None).await.unwrap();
     node.end().await;
 }
@@ -217,8 +216,7 @@ pub async fn debians_registry_with_and_without_tls_and_passwords() {
     let path = |name: &str| directory.path().join(name);
     archive::docker(&path("app.tar"), "app", &[archive::busybox_layer(), note("etc/note", "pulled\n")], "");
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate =
-        rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
     std::fs::write(path("crt"), certificate.pem()).unwrap();
     std::fs::write(path("key"), key.serialize_pem()).unwrap();
     let tls = Some((path("crt"), path("key")));
