@@ -23,6 +23,10 @@ pub struct Node {
     /// Whether the node refuses to run where the kernel's settings are not those that the kubelet wants.
     pub protect_kernel_defaults: bool,
     pub kubelet: KubeletArguments,
+    /// `registries.yaml`.
+    pub private_registry: Option<PathBuf>,
+    /// A registry that has mirrors is not asked itself.
+    pub disable_default_registry_endpoint: bool,
 }
 
 impl Node {
@@ -37,6 +41,8 @@ impl Node {
             resolv_conf: values.string("resolv-conf").map(PathBuf::from),
             protect_kernel_defaults: values.switch("protect-kernel-defaults")?,
             kubelet: KubeletArguments::from_values(values)?,
+            private_registry: values.string("private-registry").map(PathBuf::from),
+            disable_default_registry_endpoint: values.switch("disable-default-registry-endpoint")?,
         })
     }
 }

@@ -13,7 +13,7 @@ const ENCRYPTION: &str = "secrets-encryption";
 const EXPERIMENTAL: &str = "experimental";
 
 const ONE_NODE: &str = "this version has one node, so there is no traffic between nodes";
-const NO_PULLING: &str = "images are imported in this version, not pulled";
+const NO_PROVIDERS: &str = "this version takes registries' passwords from pull secrets and registries.yaml only";
 const OWN_RUNTIME: &str =
     "the container runtime is k3s's own in this version; containers would not run where is asked for";
 const NO_VPN: &str = "this version has no VPN; traffic would not go the way that is asked for";
@@ -35,10 +35,10 @@ pub static FLAGS: &[Flag] = &[
         "Folder of programs that know registries' passwords",
     )
     .default("/var/lib/rancher/credentialprovider/bin")
-    .ignored(NO_PULLING),
+    .ignored(NO_PROVIDERS),
     Flag::new("image-credential-provider-config", Type::Path, NODE, "Configuration of those programs")
         .default("/var/lib/rancher/credentialprovider/config.yaml")
-        .ignored(NO_PULLING),
+        .ignored(NO_PROVIDERS),
     Flag::new("selinux", Type::Switch, NODE, "Confine containers by SELinux")
         .variable("K3S_SELINUX")
         .refused("containers would not be confined in this version"),
@@ -65,8 +65,7 @@ pub static FLAGS: &[Flag] = &[
         .default("overlayfs")
         .ignored("overlayfs is used, and copies where the kernel has none"),
     Flag::new("private-registry", Type::Path, RUNTIME, "File with mirrors and credentials of registries")
-        .default("/etc/rancher/k3s/registries.yaml")
-        .ignored(NO_PULLING),
+        .default("/etc/rancher/k3s/registries.yaml"),
     Flag::new("system-default-registry", Type::Text, RUNTIME, "Registry of all images of the system")
         .variable("K3S_SYSTEM_DEFAULT_REGISTRY")
         .only(Server)
@@ -81,8 +80,7 @@ pub static FLAGS: &[Flag] = &[
         Type::Switch,
         CONTAINERD,
         "Pull from the mirrors of a registry only, not from the registry itself",
-    )
-    .moot(NO_PULLING),
+    ),
     Flag::new("nonroot-devices", Type::Switch, CONTAINERD, "Let containers of ordinary users use their devices")
         .ignored("devices keep their owners"),
     Flag::new("node-ip", Type::Address, NETWORKING, "Addresses of the node; without it that of the default route")

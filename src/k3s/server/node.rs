@@ -11,7 +11,7 @@ use k3s_cri::PodNetwork;
 use k3s_env::{NodeTaint, Server};
 use k3s_kubelet::{Kubelet, server as kubelet_server};
 use k3s_network::{Network, NetworkConfig};
-use k3s_runtime::{BuiltinImage, Cgroup, Runtime};
+use k3s_runtime::{BuiltinImage, Cgroup, Registries, Runtime};
 use k8s_openapi::api::core::v1::{Node as NodeObject, Taint};
 use kube::Api;
 use tokio::net::TcpListener;
@@ -45,6 +45,7 @@ impl Node {
     ) -> anyhow::Result<Self> {
         let network = start_network(config, host, plane, cancel.clone())?;
         let runtime = Runtime::open(k3s_runtime::Options {
+            registries: registries(&config.node)?,
             root: config.data_dir.containerd(),
             state: "/run/k3s/runtime".into(),
             images_dir: config.data_dir.images(),
@@ -91,6 +92,13 @@ impl Node {
         while self.tasks.join_next().await.is_some() {}
         self.runtime.close().await;
     }
+}
+
+fn registries(node: &k3s_env::Node) -> anyhow::Result<Registries> {
+    let mut registries =
+        node.private_registry.as_deref().map_or_else(|| Ok(Registries::default()), Registries::read)?;
+    registries.no_default_endpoint = node.disable_default_registry_endpoint;
+    Ok(registries)
 }
 
 /// A node that has its pod network from before is ready as soon as that is up again. Until then the kubelet waits: what

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use k3s_cri::{
     ContainerConfig, ContainerEvent, ContainerEventKind, ContainerState, ContainerStatus, Duplex, Error, ExecRequest,
-    Image, ImageService, Output, PodSandboxConfig, PodSandboxStatus, RuntimeService, RuntimeStatus, SandboxState,
-    Stats, Streams,
+    FilesystemUsage, Image, ImageService, Output, PodSandboxConfig, PodSandboxStatus, RegistryAuth, RuntimeService,
+    RuntimeStatus, SandboxState, Stats, Streams,
 };
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
