@@ -12,10 +12,12 @@ mod compact;
 mod connection;
 mod failure;
 mod grant;
+mod history;
 mod lease;
 mod lock;
 mod name;
 mod op;
+mod publisher;
 mod query;
 mod reader;
 mod schema;
@@ -44,6 +46,7 @@ use self::{
     lease::Leases,
     lock::Lock,
     op::{Op, Outcome},
+    publisher::Publisher,
     reader::Readers,
     watch::{Hub, Interval, Joined},
     writer::{Progress, Request, Write, Writer},
@@ -96,7 +99,7 @@ pub struct Sqlite {
 
 impl Sqlite {
     /// Opens the datastore in the file `path`, or makes it: mode 0600, in a folder that is made with mode 0700 if it is
-    /// not there. Blocks for some milliseconds, longer for the first opening of a large file that kine made, which is
+    /// not there. Must be called within a tokio runtime. Blocks for some milliseconds, longer for the first opening of a large file that kine made, which is
     /// rewritten once so that it can shrink.
     ///
     /// # Errors
@@ -119,6 +122,7 @@ impl Sqlite {
         schema::let_shrink(&conn, path);
         let position = schema::prepare(&mut conn).map_err(failed)?;
         let leases = Leases::open(&conn).map_err(failed)?;
+        connection::lengthen_wal(path)?;
         let grants = Arc::new(Grants::open(&conn).map_err(failed)?);
         tracing::info!(path = %path.display(), revision = position.current, unclean, "opened the datastore");
 
@@ -136,7 +140,8 @@ impl Sqlite {
             compactor: Compactor::new(options.compact_interval, options.compact_retain, position.current),
             leases,
             grants: Arc::clone(&grants),
-            checkpoint: Checkpoint::default(),
+            checkpoint: Checkpoint::start(path)?,
+            publisher: Publisher::start(Arc::clone(&hub)),
             progress: Progress { interval, due: Instant::now() + interval },
             failing: false,
             metrics: metrics.clone(),

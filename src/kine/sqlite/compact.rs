@@ -8,15 +8,23 @@ use tokio::sync::oneshot;
 
 use super::{
     checkpoint,
+    history::History,
     schema::{COMPACT_REV_KEY, Position},
 };
-use crate::{Error, Revision};
+use crate::{Error, Event, Revision};
 
 /// What a step may take before its commit, which takes as long again or twice that.
 const STEP: Duration = Duration::from_millis(2);
+/// The same while more is superseded than compaction has kept up with. With its commit, still less than 10 ms.
+const LONGER_STEP: Duration = Duration::from_millis(5);
+/// Bytes of superseded rows that start a compaction before its time. Many writes within one interval would else make the
+/// file as large as they are.
+const MOST: u64 = 48 << 20;
+/// So many bytes of them it then leaves.
+const LEAVE: u64 = 36 << 20;
 /// Revisions, or free pages, between two looks at the clock.
 const PIECE: i64 = 16;
-/// Free pages that stay in the file for what is written next (1 MiB); with a large file, an eighth of it.
+/// Free pages that stay in the file for what is written next (1 MiB); with a large file, a third of it.
 const SPARE_PAGES: i64 = 256;
 
 /// Who waits for a compaction.
@@ -37,6 +45,7 @@ pub(super) struct Compactor {
     requests: Vec<Request>,
     /// One has come to its end since it was last asked.
     finished: bool,
+    history: History,
     vacuuming: bool,
     /// Who waits until all free pages are given back.
     defragment: Vec<oneshot::Sender<Result<(), Error>>>,
@@ -52,9 +61,15 @@ impl Compactor {
             target: 0,
             requests: Vec::new(),
             finished: false,
+            history: History::new(),
             vacuuming: false,
             defragment: Vec::new(),
         }
+    }
+
+    /// What was written, and so what is superseded.
+    pub(super) fn note(&mut self, events: &[Event]) {
+        self.history.add(events);
     }
 
     /// Takes on a request.
@@ -76,7 +91,8 @@ impl Compactor {
 
     /// How long until [`Compactor::step`] is worth a call; zero while a compaction is under way.
     pub(super) fn wait(&self, position: Position) -> Option<Duration> {
-        if self.target > position.compacted || self.vacuuming || !self.requests.is_empty() {
+        let early = self.early_target(position).is_some();
+        if early || self.target > position.compacted || self.vacuuming || !self.requests.is_empty() {
             return Some(Duration::ZERO);
         }
         Some(self.due?.saturating_duration_since(Instant::now()))
@@ -86,7 +102,9 @@ impl Compactor {
     pub(super) fn step(&mut self, conn: &mut Connection, position: Position) -> rusqlite::Result<Revision> {
         self.start_if_due(position);
         if self.target > position.compacted {
-            let upto = forget(conn, position, self.target)?;
+            let step = if self.history.bytes() > MOST { LONGER_STEP } else { STEP };
+            let upto = forget(conn, position, self.target, step)?;
+            self.history.forget(upto);
             if upto == self.target {
                 tracing::debug!(revision = upto, "compacted");
                 self.finished = true;
@@ -130,10 +148,22 @@ impl Compactor {
     }
 
     fn start_if_due(&mut self, position: Position) {
+        if let Some(target) = self.early_target(position) {
+            self.target = self.target.max(target);
+        }
         let Some((interval, _)) = self.interval.zip(self.due).filter(|(_, due)| *due <= Instant::now()) else { return };
         self.due = Some(Instant::now() + interval);
         self.target = self.target.max(self.previous.min(position.current - self.retain));
         self.previous = position.current;
+    }
+
+    /// How far to go for the room that superseded rows take.
+    fn early_target(&self, position: Position) -> Option<Revision> {
+        if self.interval.is_none() || self.history.bytes() <= MOST {
+            return None;
+        }
+        let target = self.history.revision_leaving(LEAVE)?.min(position.current - self.retain);
+        Some(target).filter(|target| *target > position.compacted)
     }
 
     fn answer(&mut self, compacted: Revision) {
@@ -148,11 +178,11 @@ impl Compactor {
 ///
 /// That is recorded in the same transaction: a crash between two steps leaves no row behind for ever. A key's last value
 /// and its deletion go together, since the value is what the deletion superseded.
-fn forget(conn: &mut Connection, position: Position, target: Revision) -> rusqlite::Result<Revision> {
+fn forget(conn: &mut Connection, position: Position, target: Revision, step: Duration) -> rusqlite::Result<Revision> {
     let started = Instant::now();
     let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let mut done = position.compacted;
-    while done < target && started.elapsed() < STEP {
+    while done < target && started.elapsed() < step {
         let upto = target.min(done + PIECE);
         tx.prepare_cached(
             "DELETE FROM kine WHERE id IN (SELECT prev_revision FROM kine NOT INDEXED
@@ -184,7 +214,7 @@ fn shrinkable(conn: &Connection, spare: Spare) -> rusqlite::Result<bool> {
     let incremental = pragma("PRAGMA auto_vacuum")? == 2;
     let spare = match spare {
         Spare::None => 0,
-        Spare::Some => SPARE_PAGES.max(pragma("PRAGMA page_count")? / 8),
+        Spare::Some => SPARE_PAGES.max(pragma("PRAGMA page_count")? / 3),
     };
     Ok(incremental && pragma("PRAGMA freelist_count")? > spare)
 }

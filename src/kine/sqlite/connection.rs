@@ -2,8 +2,9 @@
 
 use std::{
     fs::{DirBuilder, OpenOptions, Permissions},
+    io::{ErrorKind, Read},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -16,7 +17,10 @@ const WRITER_CACHE: i64 = 1024;
 const READER_CACHE: i64 = 512;
 
 /// The WAL file is cut to this size, in bytes, each time it starts anew.
-const WAL_LIMIT: i64 = 4 << 20;
+const WAL_LIMIT: i64 = 12 << 20;
+/// The size it has from the open on, in bytes, if so many times that is free.
+const WAL_START: u64 = 4 << 20;
+const FREE: u64 = 16;
 
 /// For programs that look into the file (`sqlite3 state.db`), which hold locks for moments.
 const BUSY: Duration = Duration::from_secs(5);
@@ -69,6 +73,31 @@ pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
     conn.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
     conn.set_prepared_statement_cache_capacity(32);
     Ok(conn)
+}
+
+/// Gives the WAL its length beforehand. To sync writes within a file is half the work of syncing writes that make it
+/// longer, as the file system needs no journal for it. Zeros are no frames to SQLite: they end the log.
+pub(super) fn lengthen_wal(path: &Path) -> Result<(), Failure> {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    let wal = PathBuf::from(wal);
+    let lengthen = || {
+        let mut file = OpenOptions::new().append(true).open(&wal)?;
+        let disk = rustix::fs::fstatvfs(&file)?;
+        if disk.f_bavail.saturating_mul(disk.f_frsize) < FREE * WAL_START {
+            return Ok(());
+        }
+        let missing = WAL_START.saturating_sub(file.metadata()?.len());
+        std::io::copy(&mut std::io::repeat(0).take(missing), &mut file)?;
+        file.sync_all()
+    };
+    match lengthen() {
+        // On a full disk it is slower, no more.
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::StorageFull) => {
+            Err(Failure::io(&wal, "lengthen the WAL", &error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A connection that only reads. (Not opened read-only: in WAL mode a reader writes its lock into shared memory.)

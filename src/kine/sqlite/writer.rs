@@ -21,6 +21,7 @@ use super::{
     lease::Leases,
     lock::Lock,
     op::{Op, Outcome},
+    publisher::{Committed, Publisher},
     schema::{self, Position},
     transaction::Writing,
     watch::Hub,
@@ -57,6 +58,7 @@ pub(super) struct Writer {
     pub(super) compactor: Compactor,
     pub(super) leases: Leases,
     pub(super) grants: Arc<Grants>,
+    pub(super) publisher: Publisher,
     pub(super) checkpoint: Checkpoint,
     pub(super) progress: Progress,
     /// A failure is logged when it begins, and when it is over.
@@ -145,21 +147,23 @@ impl Writer {
                     tracing::info!(path = %self.path.display(), "the datastore can be written to again");
                 }
                 let events: Vec<Event> = outcomes.iter().flat_map(Outcome::events).cloned().collect();
+                self.compactor.note(&events);
                 self.metrics.position(self.position.current, self.position.compacted);
-                // Before the answers: who has one finds its write at the current revision.
-                self.hub.publish(self.position, events);
-                for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                    answer(reply, Ok(outcome));
-                }
+                let outcomes = outcomes.into_iter().map(Ok);
+                let answers = replies.into_iter().zip(outcomes).filter_map(|(reply, outcome)| Some((reply?, outcome)));
+                self.publisher.tell(Committed { position: self.position, events, answers: answers.collect() });
             }
             Err(error) => {
                 let failure = Failure::new(&self.path, "write", &error);
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::error!(path = %self.path.display(), %error, "cannot write to the datastore");
                 }
-                for reply in replies {
-                    answer(reply, Err(failure.clone().into()));
-                }
+                let answers = replies.into_iter().flatten().map(|reply| (reply, Err(failure.clone().into())));
+                self.publisher.tell(Committed {
+                    position: self.position,
+                    events: Vec::new(),
+                    answers: answers.collect(),
+                });
             }
         }
     }
@@ -236,8 +240,10 @@ impl Writer {
 
     /// Empties the WAL and closes the file, then lets go of the lock.
     fn close(self) {
+        self.publisher.flush();
         self.hub.close();
-        let Self { conn, path, lock, .. } = self;
+        let Self { conn, path, lock, checkpoint, .. } = self;
+        checkpoint.end();
         if let Err(error) = checkpoint::truncate(&conn) {
             warn(&path, "empty the WAL", &error);
         }
@@ -264,11 +270,4 @@ impl Writer {
 
 fn warn(path: &Path, doing: &'static str, error: &rusqlite::Error) {
     tracing::warn!(path = %path.display(), doing, %error, "datastore housekeeping failed");
-}
-
-fn answer(reply: Option<oneshot::Sender<Result<Outcome, Error>>>, answer: Result<Outcome, Error>) {
-    if let Some(reply) = reply {
-        // A caller that no longer waits needs no answer.
-        let _ = reply.send(answer);
-    }
 }

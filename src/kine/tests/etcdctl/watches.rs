@@ -142,10 +142,10 @@ async fn a_slow_client_misses_nothing() {
     let mut client = Client::connect([&served.url], None).await.unwrap();
     let mut stream = client.watch("/a", None).await.unwrap();
     assert!(stream.message().await.unwrap().unwrap().created());
-    // More than the windows of HTTP/2 and all buffers hold.
-    let value = bytes::Bytes::from("x".repeat(30_000));
+    // More than the windows of HTTP/2 and all buffers hold; less than what makes compaction come early.
+    let value = bytes::Bytes::from("x".repeat(18_000));
     let mut at = served.store.create("/a".into(), value.clone(), 0).await.unwrap();
-    for _ in 0..2500 {
+    for _ in 0..2200 {
         at = served.store.update("/a".into(), at, value.clone(), 0).await.unwrap();
     }
     let mut next = 2;
