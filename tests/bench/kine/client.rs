@@ -42,6 +42,7 @@ impl Client {
             }
             Client::Grpc(client) => {
                 let options = GetOptions::new().with_prefix();
+                let mut client = client.kv_client().max_decoding_message_size(usize::MAX);
                 let range = client.get(prefix, Some(options)).await.expect("get");
                 range.kvs().iter().map(|kv| kv.value().len()).sum()
             }
