@@ -42,6 +42,16 @@ pub enum Error {
     /// This kind of datastore can't do that.
     #[error("{what}: not with this datastore; use the database's own tools")]
     Unsupported { what: &'static str },
+    /// The database server can't be reached, or does not answer; tried until the request's time was up. If it was a
+    /// write, and the connection broke while it was committed, it may have been done.
+    #[error("datastore {server} is not available: {detail}")]
+    Unavailable { server: String, detail: String },
+    /// The database server does not let us in.
+    #[error("datastore {server} refused the login: {detail}")]
+    Denied { server: String, detail: String },
+    /// The database is not one of kine.
+    #[error("datastore {server} has tables that are not kine's: {detail}")]
+    Schema { server: String, detail: String },
     /// The datastore is stopping or has stopped.
     #[error("the datastore is closed")]
     Closed,

@@ -22,11 +22,16 @@
 //! ```
 
 mod datastore;
+pub mod endpoint;
 mod error;
 pub mod grpc;
 mod metrics;
+mod op;
+pub mod sql;
 pub mod sqlite;
+mod table;
 mod transaction;
+mod watch;
 
 pub use datastore::{
     Datastore, Event, KeyValue, Lease, LeaseId, Range, Revision, Snapshot, Status, UNBOUNDED, Watch, WatchBatch,

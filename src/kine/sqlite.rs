@@ -23,7 +23,6 @@ mod reader;
 mod schema;
 mod transaction;
 mod txn;
-mod watch;
 mod writer;
 
 use std::{
@@ -48,11 +47,11 @@ use self::{
     op::{Op, Outcome},
     publisher::Publisher,
     reader::Readers,
-    watch::{Hub, Interval, Joined},
     writer::{Progress, Request, Write, Writer},
 };
 use crate::{
     Datastore, Error, KeyValue, Lease, LeaseId, Metrics, Range, Revision, Snapshot, Status, Txn, TxnResponse, Watch,
+    watch::{self, History, Hub, Interval, Joined},
 };
 
 /// How a datastore behaves; the defaults are kine's.
@@ -303,7 +302,8 @@ impl Datastore for Sqlite {
         let (sender, watch) = channel::channel(self.watch_buffer);
         let interval = Interval { start, end };
         if let Joined::Behind = self.hub.join(&interval, &sender, after) {
-            let catch_up = watch::catch_up(Arc::clone(&self.hub), Arc::clone(&self.readers), interval, sender, after);
+            let history: Arc<dyn History> = Arc::new(Arc::clone(&self.readers));
+            let catch_up = watch::catch_up(Arc::clone(&self.hub), history, interval, sender, after);
             let closing = self.closing.clone();
             self.catching_up.spawn(async move {
                 closing.run_until_cancelled(catch_up).await;

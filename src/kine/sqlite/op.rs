@@ -1,81 +1,14 @@
-//! One write of a caller, and what comes of it.
+//! Does what a caller asked for within the writer's transaction.
 
 use bytes::Bytes;
 
 use super::{
     grant, query,
-    transaction::{Ends, Latest, Writing},
+    transaction::{Latest, Writing},
     txn,
 };
-use crate::{Error, Event, KeyValue, LeaseId, Revision, Txn, TxnResponse};
-
-/// What to write.
-#[derive(Debug)]
-pub(super) enum Op {
-    /// `lease` is a time to live in seconds.
-    Create {
-        key: Bytes,
-        value: Bytes,
-        lease: i64,
-    },
-    Update {
-        key: Bytes,
-        expected: Revision,
-        value: Bytes,
-        lease: i64,
-    },
-    Delete {
-        key: Bytes,
-        expected: Revision,
-    },
-    Txn(Txn),
-    /// `id` 0: any.
-    Grant {
-        id: LeaseId,
-        ttl: i64,
-    },
-    Revoke {
-        id: LeaseId,
-    },
-}
-
-/// What came of an [`Op`].
-#[derive(Debug)]
-pub(super) enum Outcome {
-    Done(Event),
-    Conflict { key: Bytes, current: Option<KeyValue>, revision: Revision },
-    Txn { response: TxnResponse, events: Vec<Event> },
-    Granted { id: LeaseId, ttl: i64 },
-    Revoked { id: LeaseId, events: Vec<Event>, revision: Revision },
-    Refused(Error),
-}
-
-impl Outcome {
-    /// What happened to keys, in order.
-    pub(super) fn events(&self) -> &[Event] {
-        match self {
-            Outcome::Done(event) => std::slice::from_ref(event),
-            Outcome::Txn { events, .. } | Outcome::Revoked { events, .. } => events,
-            Outcome::Conflict { .. } | Outcome::Granted { .. } | Outcome::Refused(_) => &[],
-        }
-    }
-
-    /// The answer to who asked for a write of one key.
-    pub(super) fn revision(self) -> Result<Revision, Error> {
-        match self {
-            Outcome::Done(event) => Ok(event.revision()),
-            Outcome::Revoked { revision, .. } => Ok(revision),
-            Outcome::Txn { response, .. } => Ok(response.revision),
-            Outcome::Granted { .. } => Ok(0),
-            Outcome::Conflict { key, current, revision } => Err(Error::Conflict {
-                key: String::from_utf8_lossy(&key).into_owned(),
-                current: current.map(Box::new),
-                revision,
-            }),
-            Outcome::Refused(error) => Err(error),
-        }
-    }
-}
+pub(super) use crate::op::{Op, Outcome};
+use crate::{Error, Revision, op::Ends};
 
 impl Op {
     /// Does it, or refuses and leaves no trace. An error leaves the transaction in no state to be committed.

@@ -7,7 +7,7 @@ use super::{
     name::{self, End, Name},
     schema::{Position, version},
 };
-use crate::{Error, Event, KeyValue, LeaseId, Range, Revision};
+use crate::{Error, Event, KeyValue, LeaseId, Range, Revision, watch::Stretch};
 
 /// Why a query gives no answer.
 pub(super) enum Refusal {
@@ -121,13 +121,6 @@ pub(super) fn key_value(row: &Row, first: usize, key: Bytes) -> rusqlite::Result
 fn lease(row: &Row, ttl: usize, id: usize) -> rusqlite::Result<i64> {
     let id = row.get::<_, Option<LeaseId>>(id)?.filter(|id| *id != 0);
     Ok(id.or(row.get(ttl)?).unwrap_or(0))
-}
-
-/// A stretch of the history of a range.
-pub(super) struct Stretch {
-    pub(super) events: Vec<Event>,
-    /// Every event up to here has been read.
-    pub(super) upto: Revision,
 }
 
 /// At most `limit` events on `[start, end)` after `after`.

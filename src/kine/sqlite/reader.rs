@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
@@ -9,10 +10,13 @@ use tokio::sync::Semaphore;
 use super::{
     connection,
     failure::{self, Failure},
-    query::Refusal,
+    query::{self, Refusal},
     schema::{self, Position},
 };
-use crate::{Error, Metrics};
+use crate::{
+    Error, Metrics, Revision,
+    watch::{History, Interval, Stretch},
+};
 
 /// The connections that aren't in use, and as many permits as there may be connections.
 pub(super) struct Readers {
@@ -78,5 +82,13 @@ impl Readers {
             self.permits.close();
             self.idle.lock().clear();
         }
+    }
+}
+
+#[async_trait]
+impl History for Arc<Readers> {
+    async fn events(&self, interval: &Interval, after: Revision, limit: usize) -> Result<(Position, Stretch), Error> {
+        let Interval { start, end } = interval.clone();
+        self.read(move |conn, position| query::events(conn, position, &start, &end, after, limit)).await
     }
 }

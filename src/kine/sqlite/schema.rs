@@ -25,9 +25,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::failure::Failure;
 use crate::Revision;
-
-/// The key of the row that remembers the compaction.
-pub(super) const COMPACT_REV_KEY: &str = "compact_rev_key";
+pub(super) use crate::{table::COMPACT_REV_KEY, watch::Position};
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS kine (
@@ -78,13 +76,6 @@ pub(super) use version;
 /// kill can't damage the file, only storage that lies can, so a larger one is not worth the longer start: damage in it
 /// shows when it is read.
 const CHECK_LIMIT: i64 = 32 << 20;
-
-/// Where the history stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) current: Revision,
-    pub(super) compacted: Revision,
-}
 
 /// Makes what is missing, and finds where the history stands.
 pub(super) fn prepare(conn: &mut Connection) -> rusqlite::Result<Position> {

@@ -9,6 +9,7 @@ use super::{
     query::key_value,
     schema::{Position, version},
 };
+pub(super) use crate::op::Ends;
 use crate::{Event, KeyValue, LeaseId, Revision};
 
 /// The writer's open transaction.
@@ -20,19 +21,6 @@ pub(super) struct Writing<'a> {
     pub(super) now: i64,
     /// When the first of the keys ends that were written with a time to live, in milliseconds since the epoch.
     pub(super) first_end: Option<i64>,
-}
-
-/// What ends a key by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ends {
-    Never,
-    /// So many seconds after it was written.
-    After(i64),
-    /// With the lease it is attached to, which was granted `ttl` seconds.
-    With {
-        id: LeaseId,
-        ttl: i64,
-    },
 }
 
 /// The newest row of a key.

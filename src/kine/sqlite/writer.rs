@@ -24,9 +24,8 @@ use super::{
     publisher::{Committed, Publisher},
     schema::{self, Position},
     transaction::Writing,
-    watch::Hub,
 };
-use crate::{Error, Event, Metrics};
+use crate::{Error, Event, Metrics, watch::Hub};
 
 /// Writes in one transaction at most: a bound for its memory, and for how long the first waits for the last.
 const BATCH: usize = 512;

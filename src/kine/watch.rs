@@ -1,8 +1,9 @@
-//! Watches: the writer hands each batch of events to all of them, in order. One that asks for events of the past is
-//! brought up to date from the table first.
+//! Watches of a log of revisions: who writes or follows the log hands each batch of events to all of them, in order. One
+//! that asks for events of the past is brought up to date from the table first.
 
 use std::{collections::VecDeque, sync::Arc};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{
@@ -10,8 +11,28 @@ use tokio::sync::{
     watch,
 };
 
-use super::{query, reader::Readers, schema::Position};
 use crate::{Error, Event, KeyValue, Revision, UNBOUNDED, WatchBatch};
+
+/// Where the history stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) current: Revision,
+    pub(crate) compacted: Revision,
+}
+
+/// A stretch of the history of a range.
+pub(crate) struct Stretch {
+    pub(crate) events: Vec<Event>,
+    /// Every event up to here has been read.
+    pub(crate) upto: Revision,
+}
+
+/// The table, as far as watches of the past need it.
+#[async_trait]
+pub(crate) trait History: Send + Sync + 'static {
+    /// At most `limit` events on `interval` after `after`, and where the history stood when they were read.
+    async fn events(&self, interval: &Interval, after: Revision, limit: usize) -> Result<(Position, Stretch), Error>;
+}
 
 /// Events in one batch at most, so that a watch's buffer, which counts batches, bounds its events too.
 const BATCH: usize = 32;
@@ -25,9 +46,9 @@ const RECENT_BYTES: usize = 256 << 10;
 
 /// Which keys a watch is about: `[start, end)`.
 #[derive(Debug, Clone)]
-pub(super) struct Interval {
-    pub(super) start: Bytes,
-    pub(super) end: Bytes,
+pub(crate) struct Interval {
+    pub(crate) start: Bytes,
+    pub(crate) end: Bytes,
 }
 
 impl Interval {
@@ -37,7 +58,7 @@ impl Interval {
 }
 
 /// Where the writer and the watches meet.
-pub(super) struct Hub {
+pub(crate) struct Hub {
     state: Mutex<State>,
     current: watch::Sender<Revision>,
 }
@@ -57,7 +78,7 @@ struct Watcher {
 }
 
 /// What became of an attempt to make a watch live.
-pub(super) enum Joined {
+pub(crate) enum Joined {
     Live,
     /// Events up to here are only in the table.
     Behind,
@@ -66,20 +87,20 @@ pub(super) enum Joined {
 }
 
 impl Hub {
-    pub(super) fn new(position: Position) -> Self {
+    pub(crate) fn new(position: Position) -> Self {
         let recent = Recent { events: VecDeque::new(), bytes: 0, after: position.current };
         let state = State { position, watchers: Vec::new(), recent, closed: false };
         Self { state: Mutex::new(state), current: watch::Sender::new(position.current) }
     }
 
     /// The newest revision that is on disk.
-    pub(super) fn current(&self) -> Revision {
+    pub(crate) fn current(&self) -> Revision {
         *self.current.borrow()
     }
 
     /// Waits until the writer has made `revision` known. A reader's snapshot can be a moment ahead of that; who was
     /// told of a revision must find it at every other call.
-    pub(super) async fn reached(&self, revision: Revision) -> Result<(), Error> {
+    pub(crate) async fn reached(&self, revision: Revision) -> Result<(), Error> {
         if self.current() < revision {
             self.current.subscribe().wait_for(|current| *current >= revision).await.map_err(|_| Error::Closed)?;
         }
@@ -87,39 +108,65 @@ impl Hub {
     }
 
     /// The writer has committed: tells all watches. One whose buffer is full is dropped; it never holds up the writer.
-    pub(super) fn publish(&self, position: Position, events: Vec<Event>) {
-        if events.is_empty() {
-            return;
-        }
+    pub(crate) fn publish(&self, position: Position, events: Vec<Event>) {
+        let after = self.current();
+        self.publish_after(after, position, events);
+    }
+
+    /// The same for one of several that may tell: `events` are all those after `after` up to `position`. What was told
+    /// already is not told again. False if something before `after` has not been told yet; then nothing is done.
+    pub(crate) fn publish_after(&self, after: Revision, position: Position, mut events: Vec<Event>) -> bool {
         let mut state = self.state.lock();
-        state.position = position;
-        state.watchers.retain_mut(|watcher| watcher.send(&events));
-        state.recent.extend(events);
-        drop(state);
+        let told = state.position.current;
+        if after > told {
+            return false;
+        }
+        if position.current <= told {
+            return true;
+        }
+        events.retain(|event| event.revision() > told);
+        state.position.current = position.current;
+        state.position.compacted = state.position.compacted.max(position.compacted);
+        if !events.is_empty() {
+            state.watchers.retain_mut(|watcher| watcher.send(&events));
+            state.recent.extend(events);
+        }
+        // Under the lock, so that it never goes back.
         self.current.send_replace(position.current);
+        true
     }
 
     /// The history up to `revision` is gone.
-    pub(super) fn compacted(&self, revision: Revision) {
-        self.state.lock().position.compacted = revision;
+    pub(crate) fn compacted(&self, revision: Revision) {
+        let mut state = self.state.lock();
+        state.position.compacted = state.position.compacted.max(revision);
+    }
+
+    /// Events up to `position` were missed for good: ends all watches, whose receivers learn of it when they watch again.
+    pub(crate) fn lost(&self, position: Position) {
+        let mut state = self.state.lock();
+        state.watchers.clear();
+        state.recent = Recent { events: VecDeque::new(), bytes: 0, after: position.current };
+        state.position = position;
+        self.current.send_replace(position.current);
     }
 
     /// Tells each watch that is behind only because its range was quiet where it stands.
-    pub(super) fn progress(&self) {
+    pub(crate) fn progress(&self) {
         let mut state = self.state.lock();
         let current = state.position.current;
         state.watchers.retain_mut(|watcher| watcher.progress(current));
     }
 
     /// Ends all watches.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
         state.watchers.clear();
     }
 
     /// Whether events after `after` can be had.
-    pub(super) fn check(&self, after: Revision) -> Result<(), Error> {
+    pub(crate) fn check(&self, after: Revision) -> Result<(), Error> {
         let state = self.state.lock();
         let Position { current, compacted } = state.position;
         match after {
@@ -132,7 +179,7 @@ impl Hub {
 
     /// Makes a watch live that has all events up to `told`, if the recent events fill the rest. The lock is what rules
     /// out a gap and a repetition: nothing is published between the look at what is missing and the entry in the list.
-    pub(super) fn join(&self, interval: &Interval, sender: &mpsc::Sender<WatchBatch>, told: Revision) -> Joined {
+    pub(crate) fn join(&self, interval: &Interval, sender: &mpsc::Sender<WatchBatch>, told: Revision) -> Joined {
         let mut state = self.state.lock();
         if state.closed {
             return Joined::Over;
@@ -212,18 +259,15 @@ fn size(event: &Event) -> usize {
 }
 
 /// Brings a watch up to date from the table, at the pace of its receiver, until the writer can take over.
-pub(super) async fn catch_up(
+pub(crate) async fn catch_up(
     hub: Arc<Hub>,
-    readers: Arc<Readers>,
+    history: Arc<dyn History>,
     interval: Interval,
     sender: mpsc::Sender<WatchBatch>,
     mut told: Revision,
 ) {
     while let Joined::Behind = hub.join(&interval, &sender, told) {
-        let Interval { start, end } = interval.clone();
-        let stretch =
-            readers.read(move |conn, position| query::events(conn, position, &start, &end, told, STRETCH)).await;
-        let (position, stretch) = match stretch {
+        let (position, stretch) = match history.events(&interval, told, STRETCH).await {
             Ok(read) => read,
             // Compaction overtook it, or the datastore closed: the receiver learns which when it watches again.
             Err(error) => return tracing::debug!(%error, "ended a watch of the past"),

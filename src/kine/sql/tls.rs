@@ -1,0 +1,178 @@
+//! TLS towards database servers.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+
+/// The files of `--datastore-cafile`, `--datastore-certfile` and `--datastore-keyfile`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Certificates that the server's must lead to.
+    pub ca: Option<PathBuf>,
+    /// The certificate to show to the server, with those between it and its root.
+    pub cert: Option<PathBuf>,
+    /// The key of `cert`.
+    pub key: Option<PathBuf>,
+}
+
+impl Files {
+    /// Whether any is given: then TLS is wanted.
+    pub fn any(&self) -> bool {
+        self.ca.is_some() || self.cert.is_some() || self.key.is_some()
+    }
+
+    /// The certificate and key to show.
+    ///
+    /// # Errors
+    /// [`Error::Half`] if only one of them is given.
+    pub fn identity(&self) -> Result<Option<(&Path, &Path)>, Error> {
+        match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => Ok(Some((cert, key))),
+            (None, None) => Ok(None),
+            _ => Err(Error::Half),
+        }
+    }
+
+    /// Reads all of them, to find out whether they can be used.
+    ///
+    /// # Errors
+    /// Which file can't, and why.
+    pub fn check(&self) -> Result<(), Error> {
+        self.config(Verify::Full).map(drop)
+    }
+
+    /// What a client shows and trusts.
+    pub(super) fn config(&self, verify: Verify) -> Result<ClientConfig, Error> {
+        let mut roots = RootCertStore::empty();
+        if let Some(ca) = &self.ca {
+            for certificate in certificates(ca)? {
+                roots.add(certificate).map_err(|error| Error::file(ca, &error))?;
+            }
+        }
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::Unusable { detail: error.to_string() })?;
+        let builder = match verify {
+            Verify::Full => builder.with_root_certificates(roots),
+            Verify::Authority | Verify::Nothing => {
+                let chain = match verify {
+                    Verify::Authority => {
+                        let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+                        Some(built.build().map_err(|error| Error::Unusable { detail: error.to_string() })?)
+                    }
+                    Verify::Full | Verify::Nothing => None,
+                };
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Lenient { chain, provider }))
+            }
+        };
+        let Some((cert, key)) = self.identity()? else { return Ok(builder.with_no_client_auth()) };
+        let private = PrivateKeyDer::from_pem_file(key).map_err(|error| Error::file(key, &error))?;
+        builder.with_client_auth_cert(certificates(cert)?, private).map_err(|error| Error::file(cert, &error))
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let all = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| Error::file(path, &error))?;
+    match all.is_empty() {
+        true => Err(Error::File { path: path.into(), detail: "there is no certificate in it".into() }),
+        false => Ok(all),
+    }
+}
+
+/// Why TLS can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file can't be read, or is not what it should be.
+    #[error("cannot use {}: {detail}", path.display())]
+    File { path: PathBuf, detail: String },
+    /// A certificate without a key, or the other way round.
+    #[error("a client certificate needs both --datastore-certfile and --datastore-keyfile")]
+    Half,
+    /// A server can only be verified by something.
+    #[error("{what} needs --datastore-cafile: there is nothing to verify the server's certificate with")]
+    NoAuthority { what: String },
+    /// The TLS library does not want it.
+    #[error("cannot set up TLS: {detail}")]
+    Unusable { detail: String },
+}
+
+impl Error {
+    fn file(path: &Path, error: &dyn std::fmt::Display) -> Self {
+        Error::File { path: path.into(), detail: error.to_string() }
+    }
+}
+
+/// What of the server's certificate is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verify {
+    /// That it is from the authority and for this host.
+    Full,
+    /// That it is from the authority.
+    Authority,
+    /// Nothing: the connection is private, but it may lead to anyone.
+    Nothing,
+}
+
+/// Verifies less than everything, as the user has asked for.
+#[derive(Debug)]
+struct Lenient {
+    chain: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Lenient {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
+        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
+        match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            // The chain was verified before the name.
+            Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => {
+                Ok(ServerCertVerified::assertion())
+            }
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
