@@ -6,7 +6,9 @@ mod crash;
 mod files;
 mod full_disk;
 mod leases;
+#[path = "../model/mod.rs"]
 mod model;
+mod model_sqlite;
 mod transactions;
 mod watches;
 
