@@ -40,6 +40,8 @@ impl Follower {
         let changed = self.pool.driver().changed();
         tokio::pin!(changed);
         let mut gap = None;
+        let look = tokio::time::sleep(LOOK);
+        tokio::pin!(look);
         loop {
             tokio::select! {
                 () = &mut changed => changed.set(self.pool.driver().changed()),
@@ -48,13 +50,14 @@ impl Follower {
                     self.hub.progress();
                     continue;
                 }
-                () = tokio::time::sleep(if gap.is_some() { AGAIN } else { LOOK }) => {}
+                () = &mut look => {}
             }
             if let Err(error) = self.catch_up(&mut gap).await {
                 // Each request says it to its caller; here it means only that watches are late.
                 tracing::debug!(%error, "cannot follow the log");
                 tokio::time::sleep(AGAIN).await;
             }
+            look.as_mut().reset(tokio::time::Instant::now() + if gap.is_some() { AGAIN } else { LOOK });
         }
     }
 

@@ -59,6 +59,8 @@ fn row(row: mysql_async::Row) -> Result<Row, Failure> {
                 | ColumnType::MYSQL_TYPE_INT24
                 | ColumnType::MYSQL_TYPE_LONG
                 | ColumnType::MYSQL_TYPE_LONGLONG
+                // MariaDB's for a number that may have come from an unsigned or a signed column.
+                | ColumnType::MYSQL_TYPE_NEWDECIMAL
         );
         match value {
             None | Some(Value::NULL) => Ok(Cell::Null),

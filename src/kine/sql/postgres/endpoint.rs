@@ -72,6 +72,7 @@ impl Endpoint {
         config.keepalives_idle(Duration::from_secs(20)).tcp_user_timeout(Duration::from_secs(30));
         config.application_name("k3s");
 
+        files.identity()?;
         let local = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
         let default = if files.any() { "verify-full" } else { "require" };
         let verify = match mode.as_deref().unwrap_or(default) {
