@@ -17,7 +17,7 @@ pub static FLAGS: &[Flag] = &[
         "datastore-endpoint",
         Type::Text,
         DB,
-        "Datastore as a URL: etcd, PostgreSQL, MySQL or SQLite, which is the only one in this version",
+        "Datastore as a URL: postgres://, mysql:// (MariaDB as well), or sqlite:// for a file",
     )
     .variable("K3S_DATASTORE_ENDPOINT")
     .only(Server),

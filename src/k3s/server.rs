@@ -61,9 +61,6 @@ fn start(config: Server) -> anyhow::Result<ExitCode> {
         let exit = k3s_rootless::launch(&launcher, std::env::args_os())?;
         return Ok(ExitCode::from(u8::try_from(exit.code()).unwrap_or(1)));
     }
-    if config.datastore.endpoint.is_some() {
-        bail!("--datastore-endpoint: not available in this version, which keeps its data in SQLite; leave it out");
-    }
     if !config.rootless && !config.disable_agent && !nix::unistd::geteuid().is_root() {
         bail!("a node needs root; as an ordinary user, run k3s server --rootless");
     }

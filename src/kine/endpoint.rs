@@ -32,10 +32,7 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No such kind of datastore.
-    #[error(
-        "--datastore-endpoint={scheme}://…: there is no such datastore; use sqlite://, postgres://, mysql://, or http:// \
-         or https:// for etcd"
-    )]
+    #[error("--datastore-endpoint={scheme}://…: there is no such datastore; use sqlite://, postgres:// or mysql://")]
     Scheme { scheme: String },
     /// It does not say what it should. `endpoint` is without the password.
     #[error("--datastore-endpoint={endpoint}: {detail}")]

@@ -12,8 +12,9 @@ use k3s_apiserver::relay::ClientCertificate;
 use k3s_apiserver::{ApiServer, bootstrap, serve};
 use k3s_client::Informers;
 use k3s_env::Server;
+use k3s_kine::endpoint::{self, Opened};
 use k3s_kine::grpc::{self, Address, Listener};
-use k3s_kine::sqlite::{Options, Sqlite};
+use k3s_kine::{Datastore, sql};
 use k3s_supervisor::manifests::{self, Deployer};
 use k3s_supervisor::{Names, Tls, Token, private_dir};
 use rustls::pki_types::pem::PemObject;
@@ -30,7 +31,7 @@ use super::{identity, kubeconfig, role};
 pub struct ControlPlane {
     pub api: ApiServer,
     pub tls: Tls,
-    datastore: Arc<Sqlite>,
+    datastore: Opened,
     tasks: JoinSet<()>,
     serving: tokio::task::JoinHandle<Result<(), serve::Error>>,
     /// Ends the listener, after the components that use it.
@@ -45,9 +46,8 @@ impl ControlPlane {
     pub async fn start(config: &Server, host: &Host, cancel: CancellationToken) -> anyhow::Result<Self> {
         let data = &config.data_dir;
         data.create()?;
-        // The database first: its lock keeps a second server off everything else.
-        let db = data.state_db();
-        let datastore = Arc::new(tokio::task::block_in_place(|| Sqlite::open(&db, Options::default()))?);
+        // The database first: SQLite's lock keeps a second server off everything else.
+        let datastore = endpoint::open(&datastore(config)).await?;
         let service_ip = config.network.service_cidr.hosts().next().context("--service-cidr has no addresses")?;
         let names = Names {
             node_name: host.node_name.clone(),
@@ -60,7 +60,7 @@ impl ControlPlane {
         Token::load_or_create(&data.token(), config.token.as_deref(), tls.server_ca.certificate())?;
 
         let listeners = host.api_listeners(config)?;
-        let mut settings = api_config(config, host, &tls, datastore.clone())?;
+        let mut settings = api_config(config, host, &tls, datastore.store.clone())?;
         let reloaded = encryption(config, &mut settings)?;
         let api = ApiServer::start(settings).await?;
         let server_tls = serve::tls(serving_certificate(&tls)?, api.authenticator().client_ca_names())?;
@@ -93,7 +93,7 @@ impl ControlPlane {
         let socket = config.data_dir.kine_socket();
         match Listener::bind(&Address::Unix(socket), None).await {
             Ok(listener) => {
-                let datastore = self.datastore.clone();
+                let datastore = self.datastore.store.clone();
                 self.tasks.spawn(async move {
                     if let Err(error) = grpc::serve(datastore, listener, cancel).await {
                         tracing::warn!(%error, "the datastore's socket failed");
@@ -153,11 +153,22 @@ impl ControlPlane {
     }
 }
 
+/// Which datastore the flags name.
+fn datastore(config: &Server) -> endpoint::Options {
+    let given = &config.datastore;
+    endpoint::Options {
+        endpoint: given.endpoint.clone().unwrap_or_default(),
+        tls: sql::tls::Files { ca: given.ca_file.clone(), cert: given.cert_file.clone(), key: given.key_file.clone() },
+        sqlite_file: config.data_dir.state_db(),
+        ..endpoint::Options::default()
+    }
+}
+
 fn api_config(
     config: &Server,
     host: &Host,
     tls: &Tls,
-    datastore: Arc<Sqlite>,
+    datastore: Arc<dyn Datastore>,
 ) -> anyhow::Result<k3s_apiserver::Config> {
     let external = config.node.external_ips.first().copied();
     let advertised = config.listener.advertise_address.or(external).unwrap_or(host.node_ip);

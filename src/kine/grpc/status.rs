@@ -19,7 +19,12 @@ impl From<Error> for Status {
             Error::Closed => (Code::Unavailable, "etcdserver: server stopped"),
             Error::Unsupported { .. } => return Status::unimplemented(error.to_string()),
             Error::Corrupt { .. } => return Status::data_loss(error.to_string()),
-            Error::Conflict { .. } | Error::InUse { .. } | Error::Backend { .. } => {
+            Error::Conflict { .. }
+            | Error::InUse { .. }
+            | Error::Unavailable { .. }
+            | Error::Denied { .. }
+            | Error::Schema { .. }
+            | Error::Backend { .. } => {
                 return Status::unavailable(error.to_string());
             }
         };

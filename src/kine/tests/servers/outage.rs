@@ -22,14 +22,7 @@ async fn away_for_a_while(kind: Kind) {
     let mut watch = all(&store, begun).await;
 
     // Connections are cut under load: requests wait, and find new ones.
-    let kill = match kind {
-        Kind::Postgres => "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'k3s'",
-        Kind::Mariadb => {
-            "BEGIN NOT ATOMIC FOR c IN (SELECT id FROM information_schema.PROCESSLIST WHERE user = 'k3s'
-             AND id <> CONNECTION_ID()) DO KILL CONNECTION c.id; END FOR; END"
-        }
-    };
-    server.sql("kubernetes", kill);
+    server.cut();
     let second = store.create(bytes("/b"), bytes("1"), 0).await.unwrap();
     assert_eq!(store.get(bytes("/b"), 0).await.unwrap().1.unwrap().mod_revision, second);
     assert_eq!(revisions(&take(&mut watch, 1).await), [second]);

@@ -129,6 +129,23 @@ impl Server {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
+    /// Cuts all connections of the user `k3s`.
+    pub fn cut(&self) {
+        let cut = match self.kind {
+            Kind::Postgres => {
+                let others = "FROM pg_stat_activity WHERE application_name = 'k3s'";
+                self.sql("postgres", &format!("SELECT pg_terminate_backend(pid) {others}"));
+                return;
+            }
+            Kind::Mariadb => Command::new("mariadb")
+                .args(["--no-defaults", "-u", "root", "-e", "KILL CONNECTION USER 'k3s'", "--socket"])
+                .arg(self.path("socket"))
+                .status()
+                .unwrap(),
+        };
+        assert!(cut.success());
+    }
+
     /// Starts it, after the beginning or after [`Server::stop`].
     pub fn run(&mut self) {
         let (data, log) = (self.path("data"), self.path("log"));
@@ -225,8 +242,9 @@ impl Server {
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let access =
-            "local all all trust\nhostssl all cert 127.0.0.1/32 cert\nhost all all 127.0.0.1/32 scram-sha-256\n";
+        // The handshake that hides the password is costly where nothing is optimized; once is enough.
+        let access = "local all all trust\nhostssl all cert 127.0.0.1/32 cert\n\
+                      hostssl all all 127.0.0.1/32 scram-sha-256\nhostnossl all all 127.0.0.1/32 password\n";
         fs::write(self.path("data/pg_hba.conf"), access).unwrap();
     }
 
