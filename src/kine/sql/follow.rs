@@ -68,7 +68,13 @@ impl Follower {
             let position = self.pool.position().await?;
             // Another server may have compacted.
             self.hub.compacted(position.compacted);
-            if position.current <= told {
+            if position.current < told {
+                let now = position.current;
+                tracing::error!(told, now, "the database has gone back: it lost what it had acknowledged");
+                self.hub.lost(position);
+                continue;
+            }
+            if position.current == told {
                 *gap = None;
                 return Ok(());
             }

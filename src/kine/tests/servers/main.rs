@@ -1,8 +1,7 @@
-//! The datastore in real servers, which the tests start for themselves: PostgreSQL, MariaDB, etcd.
+//! The datastore in real servers, which the tests start for themselves: PostgreSQL and MariaDB.
 
 mod access;
 mod certificates;
-mod etcd;
 mod log;
 #[path = "../model/mod.rs"]
 mod model;
