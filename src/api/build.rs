@@ -1,6 +1,8 @@
 //! Generates the tables of schemas and of resources: what k8s-openapi knows of Kubernetes, and what `data/` adds to it.
 //! See `schema.rs` and `resource.rs` for what they are.
 
+#[path = "build/protobuf.rs"]
+mod protobuf;
 #[path = "build/resources.rs"]
 mod resources;
 #[path = "build/roots.rs"]
@@ -29,6 +31,7 @@ fn main() {
         ("schema_table.rs", schemas::source(&table, &definitions)),
         ("schema_text", table.text.clone()),
         ("schema_descriptions", table.descriptions.clone()),
+        ("protobuf_table.rs", protobuf::source(&roots.definitions)),
         ("resource_table.rs", resources::source(&roots.resources, &definitions)),
     ] {
         fs::write(out.join(file), text).expect("OUT_DIR can be written");

@@ -8,6 +8,7 @@ pub mod defaults;
 pub mod object;
 pub mod patch;
 pub mod presence;
+pub mod protobuf;
 pub mod quantity;
 pub mod quote;
 pub mod resource;

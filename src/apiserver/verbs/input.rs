@@ -5,6 +5,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use k3s_api::decode;
 use k3s_api::object;
+use k3s_api::protobuf;
 use k3s_api::resource::Resource;
 use k3s_api::status::Status;
 use serde_json::Value;
@@ -24,14 +25,18 @@ pub(crate) fn media_type(headers: &HeaderMap) -> &str {
     }
 }
 
-/// The body as JSON text: YAML is converted.
+/// The body as JSON text: YAML and protobuf are converted.
 ///
 /// # Errors
-/// 415 if it is neither, 400 if the YAML can't be read.
+/// 415 if it is none of these, 400 if the YAML can't be read.
 pub(crate) fn json_text(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Status> {
     match media_type(headers) {
         "application/json" => Ok(body.clone()),
         "application/yaml" => yaml_to_json(body),
+        "application/vnd.kubernetes.protobuf" => {
+            let value = protobuf::decode(body).map_err(|error| Status::bad_request(error.to_string()))?;
+            serde_json::to_vec(&value).map(Bytes::from).map_err(Status::internal)
+        }
         _ => Err(Status::unsupported_media_type(&OBJECT_TYPES)),
     }
 }
