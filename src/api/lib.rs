@@ -2,9 +2,12 @@
 
 pub mod apply;
 pub mod authentication;
+pub mod cel;
 pub mod conversion;
 pub mod decode;
 pub mod defaults;
+pub mod go_regex;
+pub mod number;
 pub mod object;
 pub mod patch;
 pub mod presence;
@@ -16,6 +19,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod strategy;
+pub mod structural;
 pub mod table;
 pub mod time;
 pub mod validation;

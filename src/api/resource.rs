@@ -4,10 +4,15 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+<<<<<<< HEAD
 use serde_json::Value;
 
 use crate::object;
 use crate::schema::{self, Schema, Table};
+=======
+use crate::schema::{self, Schema};
+use crate::structural::CustomSchema;
+>>>>>>> 123bac0 (Compile and check CEL, and validate custom resources by their schemas and rules)
 use crate::strategy::Strategy;
 
 include!(concat!(env!("OUT_DIR"), "/resource_table.rs"));
@@ -47,7 +52,7 @@ pub enum SchemaSource {
     /// A node of the built-in table.
     Builtin(u32),
     /// A custom resource's own table; its root is the whole object.
-    Custom(Arc<Table>),
+    Custom(Arc<CustomSchema>),
 }
 
 /// A part of a resource with an endpoint of its own.
@@ -133,7 +138,15 @@ impl Resource {
     pub fn schema(&self) -> Schema<'_> {
         match &self.schema {
             SchemaSource::Builtin(node) => schema::BUILTIN.at(*node),
-            SchemaSource::Custom(table) => table.root(),
+            SchemaSource::Custom(custom) => custom.table.root(),
+        }
+    }
+
+    /// What a custom resource's definition says of its objects.
+    pub fn custom(&self) -> Option<&CustomSchema> {
+        match &self.schema {
+            SchemaSource::Builtin(_) => None,
+            SchemaSource::Custom(custom) => Some(custom),
         }
     }
 

@@ -172,6 +172,66 @@ impl FieldError {
         Self::new(path, ErrorKind::TypeInvalid, value.shown(), detail)
     }
 
+    /// A value that breaks a rule, at a path that is text already.
+    pub fn at_text(field: &str, value: impl Shown, detail: impl Into<String>) -> Self {
+        Self::new(field, ErrorKind::Invalid, value.shown(), detail)
+    }
+
+    /// The same of no field in particular, which Go prints as `<nil>`.
+    pub fn nowhere(value: impl Shown, detail: impl Into<String>) -> Self {
+        Self::at_text("<nil>", value, detail)
+    }
+
+    /// A value of the wrong type, at a path that is text already.
+    pub fn type_at_text(field: &str, value: impl Shown, detail: impl Into<String>) -> Self {
+        Self::new(field, ErrorKind::TypeInvalid, value.shown(), detail)
+    }
+
+    /// A value that is none of a list, at a path that is text already.
+    pub fn not_supported_at_text(field: &str, value: impl Shown, supported: &[String]) -> Self {
+        let supported: Vec<String> = supported.iter().map(|value| quote(value)).collect();
+        let detail = format!("supported values: {}", supported.join(", "));
+        Self::new(field, ErrorKind::NotSupported, value.shown(), detail)
+    }
+
+    /// Text that is too long, at a path that is text already.
+    pub fn too_long_at_text(field: &str, limit: u64) -> Self {
+        Self::new(field, ErrorKind::TooLong, String::new(), format!("may not be more than {limit} bytes"))
+    }
+
+    /// Too many elements or entries, at a path that is text already.
+    pub fn too_many_at_text(field: &str, count: u64, limit: u64) -> Self {
+        let items = if limit == 1 { "item" } else { "items" };
+        Self::new(field, ErrorKind::TooMany, count.to_string(), format!("must have at most {limit} {items}"))
+    }
+
+    /// A field that has to be there, at a path that is text already.
+    pub fn required_at_text(field: &str) -> Self {
+        Self::new(field, ErrorKind::Required, String::new(), "")
+    }
+
+    /// A value that must be there only once, at a path that is text already.
+    pub fn duplicate_at_text(field: &str, value: impl Shown) -> Self {
+        Self::new(field, ErrorKind::Duplicate, value.shown(), "")
+    }
+
+    /// What a rule of a custom resource found, with the reason that the rule names. It shows no value.
+    pub fn of_rule(field: &str, reason: &str, detail: impl Into<String>) -> Self {
+        let kind = match reason {
+            "FieldValueForbidden" => ErrorKind::Forbidden,
+            "FieldValueRequired" => ErrorKind::Required,
+            "FieldValueDuplicate" => ErrorKind::Duplicate,
+            _ => ErrorKind::Invalid,
+        };
+        Self::new(field, kind, String::new(), detail)
+    }
+
+    /// Whether rules in CEL are not run on an object with this error: they could not trust its types.
+    pub fn blocks_rules(&self) -> bool {
+        use ErrorKind::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
+        matches!(self.kind, NotSupported | Required | TooLong | TooMany | TypeInvalid)
+    }
+
     fn reason(&self) -> &'static str {
         match self.kind {
             ErrorKind::Required => "FieldValueRequired",
@@ -198,7 +258,7 @@ impl FieldError {
             ErrorKind::TooMany => ("Too many", true),
             ErrorKind::NotFound => ("Not found", true),
         };
-        let value = if shows_value { format!(": {}", self.value) } else { String::new() };
+        let value = if shows_value && !self.value.is_empty() { format!(": {}", self.value) } else { String::new() };
         match self.detail.as_str() {
             "" => format!("{what}{value}"),
             detail => format!("{what}{value}: {detail}"),

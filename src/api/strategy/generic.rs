@@ -77,6 +77,9 @@ pub fn validate(resource: &Resource, new: &Value) -> Vec<FieldError> {
     metadata::validate(new, resource.namespaced, resource.strategy.name, &mut errors);
     (resource.strategy.validate)(new, &mut errors);
     (resource.strategy.validate_create)(new, &mut errors);
+    if let Some(custom) = resource.custom() {
+        custom.validate(new, None, &mut errors);
+    }
     errors
 }
 
@@ -89,6 +92,9 @@ pub fn validate_update(resource: &Resource, new: &Value, old: &Value) -> Vec<Fie
     metadata::validate_update(new, old, &mut errors);
     (resource.strategy.validate)(new, &mut errors);
     (resource.strategy.validate_update)(new, old, &mut errors);
+    if let Some(custom) = resource.custom() {
+        custom.validate(new, Some(old), &mut errors);
+    }
     errors
 }
 
@@ -98,6 +104,9 @@ pub fn validate_status(resource: &Resource, new: &Value, old: &Value) -> Vec<Fie
     metadata::validate(new, resource.namespaced, resource.strategy.name, &mut errors);
     metadata::validate_update(new, old, &mut errors);
     (resource.strategy.validate_status)(new, old, &mut errors);
+    if let Some(custom) = resource.custom() {
+        custom.validate(new, Some(old), &mut errors);
+    }
     errors
 }
 

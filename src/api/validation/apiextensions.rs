@@ -1,8 +1,9 @@
-//! Definitions of custom resources. Rules in CEL are compiled where they are run.
+//! Definitions of custom resources.
 
 use serde_json::{Value, json};
 
 use super::node::{Errors, Node};
+use crate::structural::rules::Rules;
 use super::{FieldError, Path, Verbatim, names};
 
 pub fn custom_resource_definition(definition: &Value, errors: &mut Errors) {
@@ -69,7 +70,11 @@ fn version_schemas(spec: &Node, errors: &mut Errors) {
             continue;
         }
         let at = at.path;
+        let before = errors.len();
         structural(schema.value, &at.child("openAPIV3Schema"), true, errors);
+        if errors.len() == before {
+            Rules::compile(schema.value, &at.child("openAPIV3Schema"), errors);
+        }
         if same {
             break;
         }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use k3s_api::object::{at, text};
 use k3s_api::resource::{PrinterColumn, Resource, SchemaSource, SelectableField, Subresource, Verbs};
 use k3s_api::schema::Table;
+use k3s_api::structural::rules::Rules;
+use k3s_api::structural::{CustomSchema, ScalePaths, Structural};
 use k3s_api::strategy::{GENERIC, Strategy};
+use k3s_api::validation::Path;
 use k3s_kine::Revision;
 use serde_json::{Value, json};
 
@@ -17,8 +20,6 @@ static CUSTOM: Strategy = Strategy { generation: true, allow_unconditional_updat
 #[derive(Debug)]
 pub struct Custom {
     pub resource: Resource,
-    /// Where the `scale` subresource finds its numbers.
-    pub scale: Option<ScalePaths>,
     /// The version of the definition that it was made of.
     definition: Revision,
 }
@@ -30,15 +31,6 @@ impl Custom {
         self.definition == other.definition
             && (&own.group, &own.version, &own.plural) == (&other_row.group, &other_row.version, &other_row.plural)
     }
-}
-
-/// Where in an object `scale` finds what it shows: field names from the root.
-#[derive(Debug, Clone)]
-pub struct ScalePaths {
-    pub spec_replicas: Vec<String>,
-    pub status_replicas: Vec<String>,
-    /// Of a selector in its text form.
-    pub label_selector: Option<Vec<String>>,
 }
 
 fn owned(value: Option<&Value>) -> Cow<'static, str> {
@@ -84,7 +76,7 @@ fn row(definition: &Value, version: &Value, stored: &str) -> Custom {
         categories: texts(name("categories")),
         namespaced: text(definition, &["spec", "scope"]) == Some("Namespaced"),
         verbs: Verbs::ALL,
-        schema: SchemaSource::Custom(Arc::new(Table::from_json(&schema(version)))),
+        schema: SchemaSource::Custom(Arc::new(custom_schema(version))),
         subresources: Cow::Owned(subresources(version, &group, &owned(name("kind")))),
         columns: Cow::Owned(columns(version)),
         selectable_fields: Cow::Owned(selectable_fields(version)),
@@ -95,7 +87,18 @@ fn row(definition: &Value, version: &Value, stored: &str) -> Custom {
         group,
         plural,
     };
-    Custom { resource, scale: scale(version), definition: 0 }
+    Custom { resource, definition: 0 }
+}
+
+fn custom_schema(version: &Value) -> CustomSchema {
+    let schema = schema(version);
+    let mut errors = Vec::new();
+    let rules = Rules::compile(&schema, &Path::new("schema"), &mut errors);
+    for error in &errors {
+        // The definition was validated when it was written: by another version of this server.
+        tracing::warn!(%error, "a rule of a custom resource is not enforced");
+    }
+    CustomSchema { table: Table::from_json(&schema), structural: Structural::parse(&schema), rules, scale: scale(version) }
 }
 
 /// The version's schema, with what every object has.
@@ -191,7 +194,7 @@ mod tests {
         assert_eq!(rows.len(), 2);
         assert!(rows[0].resource.has_status() && rows[0].resource.is_storage_version());
         assert!(!rows[1].resource.is_storage_version());
-        assert_eq!(rows[0].scale.as_ref().map(|scale| scale.spec_replicas.join(".")).as_deref(), Some("spec.size"));
+        assert_eq!(rows[0].resource.custom().and_then(|custom| custom.scale.as_ref()).map(|scale| scale.spec_replicas.join(".")).as_deref(), Some("spec.size"));
         assert_eq!(rows[0].resource.storage_prefix, "g.example/widgets");
     }
 }

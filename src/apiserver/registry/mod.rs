@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 pub use cache::{Cache, Change, Listing, Outdated};
 pub(crate) use custom::condition;
-pub use custom::{Custom, ScalePaths};
+pub use custom::Custom;
 pub use entry::Entry;
 pub use error::Error;
 use feed::Feed;

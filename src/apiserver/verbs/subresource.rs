@@ -22,7 +22,8 @@ use crate::Body;
 use crate::call::Call;
 use crate::encode;
 use crate::options::{WriteKind, WriteOptions};
-use crate::registry::{Row, ScalePaths, convert, key};
+use crate::registry::{Row, convert, key};
+use k3s_api::structural::ScalePaths;
 
 /// Takes over from `new` only what belongs to the subresource of that name. Returns what is wrong with it.
 pub(crate) fn prepare(name: &str, row: &Resource, new: &mut Value, old: &Value) -> Result<Vec<FieldError>, Status> {
@@ -136,10 +137,7 @@ fn carry_resources(new: &mut Value, wanted: &Value) {
 /// Where an object has its replicas.
 fn scale_paths(call: &Call) -> ScalePaths {
     let of = |path: [&str; 2]| path.map(str::to_owned).to_vec();
-    let own = match &call.row {
-        Row::Custom(custom) => custom.scale.clone(),
-        Row::Builtin(_) => None,
-    };
+    let own = call.row.custom().and_then(|custom| custom.scale.clone());
     own.unwrap_or_else(|| ScalePaths {
         spec_replicas: of(["spec", "replicas"]),
         status_replicas: of(["status", "replicas"]),

@@ -1,0 +1,185 @@
+//! From text to something that can be evaluated.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+use cel::common::ast::{Expr, IdedExpr, SourceInfo};
+use cel::{Env, ParseErrors};
+
+use super::check::Checker;
+use super::eval::{Activation, Error, Evaluator};
+use super::types::Type;
+use super::value::Value;
+use super::{Issues, depth, macros};
+
+/// Room for the parser, which works recursively. Only what is used is ever resident.
+const STACK: usize = 256 << 20;
+
+static PARSER: LazyLock<Env> = LazyLock::new(|| {
+    let mut env = Env::stdlib();
+    macros::add(&mut env).expect("macros that the crate has not, each once");
+    env
+});
+
+/// The names that expressions may use, and of what types they are.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, Type>,
+    /// Types whose objects may be written (`Object{...}`).
+    structs: BTreeMap<String, Type>,
+}
+
+impl Environment {
+    /// One without names.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With a variable.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, of: Type) -> Self {
+        self.variables.insert(name.into(), of);
+        self
+    }
+
+    /// With a type whose objects may be written.
+    #[must_use]
+    pub fn with_struct(mut self, name: impl Into<String>, of: Type) -> Self {
+        self.structs.insert(name.into(), of);
+        self
+    }
+
+    /// The type of a variable.
+    pub fn variable(&self, name: &str) -> Option<&Type> {
+        self.variables.get(name)
+    }
+
+    pub(super) fn struct_type(&self, name: &str) -> Option<&Type> {
+        self.structs.get(name)
+    }
+
+    /// Reads an expression and checks its types.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn compile(&self, source: &str) -> Result<Program, Issues> {
+        if source.chars().count() > depth::MAX_LENGTH {
+            let length = source.chars().count();
+            let limit = depth::MAX_LENGTH;
+            let message = format!("expression code point size exceeds limit: size: {length}, limit {limit}");
+            return Err(Issues::whole("", message));
+        }
+        if depth::operators(source) > depth::MAX_OPERATORS {
+            let message = format!("expression has more than {} operators", depth::MAX_OPERATORS);
+            return Err(Issues::whole("", message));
+        }
+        // Most are short and fit on any stack.
+        let shallow = depth::operators(source) < 64;
+        let parsed = if shallow { parse(source) } else { parse_aside(source)? };
+        let (mut expr, info) = parsed.map_err(|errors| Issues::of_parser(source, errors))?;
+        let mut checker = Checker::new(self, source, &info);
+        let output = checker.check(&mut expr);
+        let issues = checker.finish();
+        if !issues.is_empty() {
+            return Err(issues);
+        }
+        let mut variables = BTreeSet::new();
+        note_variables(&expr, &mut variables);
+        Ok(Program { expr, output, variables })
+    }
+}
+
+type Parsed = Result<(IdedExpr, SourceInfo), ParseErrors>;
+
+fn parse(source: &str) -> Parsed {
+    PARSER.parser().enable_ident_escape_syntax(true).parse_with_source_info(source)
+}
+
+/// Parses on a stack of its own.
+fn parse_aside(source: &str) -> Result<Parsed, Issues> {
+    let work = || {
+        let parsed = parse(source);
+        // What is too deep is also dropped recursively.
+        match &parsed {
+            Ok((expr, _)) if depth::is_too_deep(expr) => {
+                Err(Issues::whole(source, format!("expression is nested more than {} levels deep", depth::MAX_DEPTH)))
+            }
+            _ => Ok(parsed.map_err(|errors| ParseErrors { errors: errors.errors.into_iter().map(plain).collect() })),
+        }
+    };
+    let failed = |why: String| Issues::whole(source, format!("cannot parse the expression: {why}"));
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("cel-parse".to_owned()).stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, || work().map(SendParsed)).map_err(|error| failed(error.to_string()))?;
+        thread.join().unwrap_or_else(|_| Err(failed("the parser failed".to_owned()))).map(|parsed| parsed.0)
+    })
+}
+
+/// What comes back from the parser's thread.
+struct SendParsed(Parsed);
+
+/// An error without its source, which only the parser needs.
+fn plain(error: cel::ParseError) -> cel::ParseError {
+    cel::ParseError { source: None, source_info: None, ..error }
+}
+
+/// The variables that an expression mentions, bound ones included.
+fn note_variables(root: &IdedExpr, names: &mut BTreeSet<String>) {
+    use cel::common::ast::EntryExpr;
+    match &root.expr {
+        Expr::Ident(name) => {
+            names.insert(name.clone());
+        }
+        Expr::Call(call) => {
+            call.target.iter().for_each(|target| note_variables(target, names));
+            call.args.iter().for_each(|arg| note_variables(arg, names));
+        }
+        Expr::Comprehension(all) => {
+            for part in [&all.iter_range, &all.accu_init, &all.loop_cond, &all.loop_step, &all.result] {
+                note_variables(part, names);
+            }
+        }
+        Expr::List(list) => list.elements.iter().for_each(|element| note_variables(element, names)),
+        Expr::Map(cel::common::ast::MapExpr { entries }) | Expr::Struct(cel::common::ast::StructExpr { entries, .. }) => {
+            for entry in entries {
+                match &entry.expr {
+                    EntryExpr::StructField(field) => note_variables(&field.value, names),
+                    EntryExpr::MapEntry(entry) => {
+                        note_variables(&entry.key, names);
+                        note_variables(&entry.value, names);
+                    }
+                }
+            }
+        }
+        Expr::Select(select) => note_variables(&select.operand, names),
+        Expr::Literal(_) | Expr::Unspecified => {}
+    }
+}
+
+/// A compiled expression.
+#[derive(Debug)]
+pub struct Program {
+    expr: IdedExpr,
+    output: Type,
+    variables: BTreeSet<String>,
+}
+
+impl Program {
+    /// The type of its value.
+    pub fn output(&self) -> &Type {
+        &self.output
+    }
+
+    /// Whether it mentions a variable.
+    pub fn uses(&self, variable: &str) -> bool {
+        self.variables.contains(variable)
+    }
+
+    /// Its value. What it cost is added up in the activation.
+    ///
+    /// # Errors
+    /// What went wrong, in cel-go's words.
+    pub fn evaluate<'a>(&'a self, activation: &Activation<'a>) -> Result<Value<'a>, Error> {
+        Evaluator::new(activation).run(&self.expr)
+    }
+}
