@@ -1,5 +1,6 @@
 //! What a Kubernetes object is, with no I/O.
 
+pub mod admission_policy;
 pub mod apply;
 pub mod authentication;
 pub mod cel;

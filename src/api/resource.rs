@@ -4,16 +4,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-<<<<<<< HEAD
 use serde_json::Value;
 
 use crate::object;
-use crate::schema::{self, Schema, Table};
-=======
 use crate::schema::{self, Schema};
-use crate::structural::CustomSchema;
->>>>>>> 123bac0 (Compile and check CEL, and validate custom resources by their schemas and rules)
 use crate::strategy::Strategy;
+use crate::structural::CustomSchema;
 
 include!(concat!(env!("OUT_DIR"), "/resource_table.rs"));
 

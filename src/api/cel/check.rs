@@ -114,12 +114,12 @@ impl<'e> Checker<'e> {
         // A qualified name of a type or variable comes before a field.
         if let Some(name) = Self::qualified(expr).filter(|name| name.contains('.')) {
             let root = name.split('.').next().unwrap_or_default();
-            if self.variable(root).is_none() {
+            if !self.scopes.iter().any(|(local, _)| local == root) {
                 if let Some(of) = self.environment.variable(&name).cloned() {
                     expr.expr = Expr::Ident(name);
                     return of;
                 }
-                if let Some(of) = declarations::type_named(&name) {
+                if let Some(of) = declarations::type_named(&name).filter(|_| self.variable(root).is_none()) {
                     expr.expr = Expr::Ident(name);
                     return Type::Type(of.into());
                 }
@@ -191,8 +191,10 @@ impl<'e> Checker<'e> {
                 None => drop(self.error(at, format!("undefined field '{}'", field.field))),
                 Some(expected) if !self.types.assign(&expected, &found) => {
                     let found = self.types.resolve(&found);
-                    let message =
-                        format!("expected type of field '{}' is '{expected}' but provided type is '{found}'", field.field);
+                    let message = format!(
+                        "expected type of field '{}' is '{expected}' but provided type is '{found}'",
+                        field.field
+                    );
                     self.error(at, message);
                 }
                 Some(_) => {}

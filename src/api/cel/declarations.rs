@@ -171,11 +171,8 @@ static TABLE: LazyLock<HashMap<&'static str, Vec<Overload>>> = LazyLock::new(|| 
     }
     // What `<` compares, the others do.
     for operator in ["_<=_", "_>_", "_>=_"] {
-        let copies = table["_<_"].iter().map(|of| Overload {
-            method: false,
-            args: of.args.clone(),
-            result: Type::Bool,
-        });
+        let copies =
+            table["_<_"].iter().map(|of| Overload { method: false, args: of.args.clone(), result: Type::Bool });
         let copies = copies.collect();
         table.insert(operator, copies);
     }

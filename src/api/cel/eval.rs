@@ -4,9 +4,9 @@
 //! works on many characters or elements. An evaluation that costs more than it may ends with
 //! [`Error::Cost`], whatever it is in the middle of.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cel::common::ast::operators as op;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, MapExpr, StructExpr};
@@ -45,20 +45,22 @@ impl Error {
     }
 }
 
+type Questions = BTreeMap<Question, Option<library::authorizer::Answer>>;
+
 /// The variables of an evaluation, and its limit.
 #[derive(Debug)]
 pub struct Activation<'a> {
     variables: BTreeMap<String, Value<'a>>,
     limit: u64,
-    cost: Cell<u64>,
+    cost: AtomicU64,
     /// What was asked of the authorizer, with the answers that are known.
-    questions: RefCell<BTreeMap<Question, Option<library::authorizer::Answer>>>,
+    questions: Mutex<Questions>,
 }
 
 impl<'a> Activation<'a> {
     /// No variables, and a limit to the cost.
     pub fn new(limit: u64) -> Self {
-        Self { variables: BTreeMap::new(), limit, cost: Cell::new(0), questions: RefCell::default() }
+        Self { variables: BTreeMap::new(), limit, cost: AtomicU64::new(0), questions: Mutex::default() }
     }
 
     /// With a variable.
@@ -75,29 +77,33 @@ impl<'a> Activation<'a> {
 
     /// What the evaluations have cost so far.
     pub fn cost(&self) -> u64 {
-        self.cost.get()
+        self.cost.load(Relaxed)
     }
 
     /// Sets back what was counted, and the limit for what comes.
     pub fn restart(&mut self, limit: u64) {
         self.limit = limit;
-        self.cost.set(0);
+        self.cost.store(0, Relaxed);
     }
 
     /// What an evaluation that ended [`Error::Undecided`] wants to know.
     pub fn questions(&self) -> Vec<Question> {
-        let questions = self.questions.borrow();
+        let questions = self.known();
         questions.iter().filter(|(_, answer)| answer.is_none()).map(|(question, _)| question.clone()).collect()
     }
 
     /// Answers a question; the evaluation can be begun again then.
     pub fn answer(&self, question: Question, answer: library::authorizer::Answer) {
-        self.questions.borrow_mut().insert(question, Some(answer));
+        self.known().insert(question, Some(answer));
+    }
+
+    fn known(&self) -> MutexGuard<'_, Questions> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The answer to a question of the authorizer.
     pub(super) fn ask(&self, question: &Question) -> Result<library::authorizer::Answer, Error> {
-        let mut questions = self.questions.borrow_mut();
+        let mut questions = self.known();
         match questions.get(question) {
             Some(Some(answer)) => Ok(answer.clone()),
             Some(None) => Err(Error::Undecided),
@@ -110,8 +116,8 @@ impl<'a> Activation<'a> {
 
     /// Adds to what was counted.
     pub(super) fn charge(&self, cost: u64) -> Result<(), Error> {
-        let total = self.cost.get().saturating_add(cost);
-        self.cost.set(total);
+        let total = self.cost.load(Relaxed).saturating_add(cost);
+        self.cost.store(total, Relaxed);
         if total > self.limit { Err(Error::Cost) } else { Ok(()) }
     }
 }
@@ -293,9 +299,7 @@ impl<'e, 'a> Evaluator<'e, 'a> {
         let value = match (name, args.as_slice()) {
             (op::EQUALS, [a, b]) => Some(Ok(Value::Bool(equality::equal(a, b, &mut cost)))),
             (op::NOT_EQUALS, [a, b]) => Some(Ok(Value::Bool(!equality::equal(a, b, &mut cost)))),
-            (op::IN, [item, Value::List(list)]) => {
-                Some(Ok(Value::Bool(equality::contains(list, item, &mut cost))))
-            }
+            (op::IN, [item, Value::List(list)]) => Some(Ok(Value::Bool(equality::contains(list, item, &mut cost)))),
             (op::IN, [key, Value::Map(map)]) => {
                 Some(Ok(Value::Bool(Key::of(key).is_some_and(|key| map.get(&key).is_some()))))
             }

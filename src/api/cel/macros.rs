@@ -99,11 +99,7 @@ fn quantifier(
     Loop { range: target.take(), variables, init, condition, step, result }.build(helper)
 }
 
-fn exactly_one(
-    helper: &mut MacroExprHelper<'_>,
-    target: &mut Option<IdedExpr>,
-    args: &mut Vec<IdedExpr>,
-) -> Expansion {
+fn exactly_one(helper: &mut MacroExprHelper<'_>, target: &mut Option<IdedExpr>, args: &mut Vec<IdedExpr>) -> Expansion {
     let variables = variables(helper, args)?;
     let predicate = args.remove(0);
     let init = literal(helper, LiteralValue::Int(0.into()));

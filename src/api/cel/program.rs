@@ -110,7 +110,8 @@ fn parse_aside(source: &str) -> Result<Parsed, Issues> {
     let failed = |why: String| Issues::whole(source, format!("cannot parse the expression: {why}"));
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("cel-parse".to_owned()).stack_size(STACK);
-        let thread = thread.spawn_scoped(scope, || work().map(SendParsed)).map_err(|error| failed(error.to_string()))?;
+        let thread =
+            thread.spawn_scoped(scope, || work().map(SendParsed)).map_err(|error| failed(error.to_string()))?;
         thread.join().unwrap_or_else(|_| Err(failed("the parser failed".to_owned()))).map(|parsed| parsed.0)
     })
 }
@@ -140,7 +141,8 @@ fn note_variables(root: &IdedExpr, names: &mut BTreeSet<String>) {
             }
         }
         Expr::List(list) => list.elements.iter().for_each(|element| note_variables(element, names)),
-        Expr::Map(cel::common::ast::MapExpr { entries }) | Expr::Struct(cel::common::ast::StructExpr { entries, .. }) => {
+        Expr::Map(cel::common::ast::MapExpr { entries })
+        | Expr::Struct(cel::common::ast::StructExpr { entries, .. }) => {
             for entry in entries {
                 match &entry.expr {
                     EntryExpr::StructField(field) => note_variables(&field.value, names),

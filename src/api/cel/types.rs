@@ -95,9 +95,9 @@ impl Type {
     /// Whether it is that very type, dynamic types aside.
     pub fn is(&self, other: &Type) -> bool {
         match (self, other) {
-            (Type::List(a), Type::List(b)) | (Type::Optional(a), Type::Optional(b)) | (Type::Type(a), Type::Type(b)) => {
-                a.is(b)
-            }
+            (Type::List(a), Type::List(b))
+            | (Type::Optional(a), Type::Optional(b))
+            | (Type::Type(a), Type::Type(b)) => a.is(b),
             (Type::Map(a, c), Type::Map(b, d)) => a.is(b) && c.is(d),
             (Type::Object(a), Type::Object(b)) => a.name == b.name,
             (Type::Opaque(a), Type::Opaque(b)) | (Type::Parameter(a), Type::Parameter(b)) => a == b,
@@ -149,8 +149,26 @@ impl fmt::Display for Type {
 
 /// Words that no field can be selected by.
 const RESERVED: [&str; 20] = [
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let",
-    "loop", "package", "namespace", "return", "var", "void",
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
 ];
 
 /// The name in expressions of a property: `x-y` is `x__dash__y`. None if it has none.
@@ -188,8 +206,7 @@ pub fn unescape(name: &str) -> Option<String> {
     while let Some(at) = rest.find("__") {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
-        let escapes =
-            [("__underscores__", "__"), ("__dot__", "."), ("__dash__", "-"), ("__slash__", "/")];
+        let escapes = [("__underscores__", "__"), ("__dot__", "."), ("__dash__", "-"), ("__slash__", "/")];
         let (escaped, plain) = escapes.into_iter().find(|(escaped, _)| rest.starts_with(escaped))?;
         out.push_str(plain);
         rest = &rest[escaped.len()..];

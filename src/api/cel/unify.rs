@@ -36,9 +36,7 @@ impl Substitution {
                 }
             },
             Type::List(element) => Type::list(self.instantiate(element, parameters)),
-            Type::Map(key, value) => {
-                Type::map(self.instantiate(key, parameters), self.instantiate(value, parameters))
-            }
+            Type::Map(key, value) => Type::map(self.instantiate(key, parameters), self.instantiate(value, parameters)),
             Type::Optional(value) => Type::Optional(self.instantiate(value, parameters).into()),
             Type::Type(of) => Type::Type(self.instantiate(of, parameters).into()),
             other => other.clone(),
@@ -89,14 +87,10 @@ impl Substitution {
             (Type::Map(a, c), Type::Map(b, d)) => self.assign(a, b) && self.assign(c, d),
             (Type::Type(_), Type::Type(_)) => true,
             // What may be absent in Go may be null in an expression.
-            (
-                Type::Null,
-                Type::Object(_) | Type::Duration | Type::Timestamp | Type::Opaque(_) | Type::Optional(_),
-            )
-            | (
-                Type::Object(_) | Type::Duration | Type::Timestamp | Type::Opaque(_) | Type::Optional(_),
-                Type::Null,
-            ) => true,
+            (Type::Null, Type::Object(_) | Type::Duration | Type::Timestamp | Type::Opaque(_) | Type::Optional(_))
+            | (Type::Object(_) | Type::Duration | Type::Timestamp | Type::Opaque(_) | Type::Optional(_), Type::Null) => {
+                true
+            }
             (a, b) => a.is(b),
         }
     }

@@ -269,9 +269,7 @@ impl<'a> Map<'a> {
     /// The value of a field (`object.name`). Of an object with a schema the name is escaped.
     pub fn field(&self, name: &str) -> Option<Value<'a>> {
         match self {
-            Map::Json(_, Some(schema)) if schema.has_properties() => {
-                self.get(&Key::String(unescape(name)?.into()))
-            }
+            Map::Json(_, Some(schema)) if schema.has_properties() => self.get(&Key::String(unescape(name)?.into())),
             _ => self.get(&Key::String(name.into())),
         }
     }

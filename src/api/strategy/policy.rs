@@ -73,6 +73,8 @@ pub const LEASE: Strategy = Strategy { validate: rules::lease, allow_create_on_u
 pub const VALIDATING_WEBHOOKS: Strategy = Strategy { default: admissionregistration::validating_webhooks, ..COUNTED };
 pub const MUTATING_WEBHOOKS: Strategy = Strategy { default: admissionregistration::mutating_webhooks, ..COUNTED };
 pub const ADMISSION_POLICY: Strategy = Strategy { default: admissionregistration::policy, ..COUNTED };
+pub const VALIDATING_ADMISSION_POLICY: Strategy =
+    Strategy { validate: crate::admission_policy::validate, ..ADMISSION_POLICY };
 pub const ADMISSION_POLICY_BINDING: Strategy = Strategy { default: admissionregistration::binding, ..COUNTED };
 
 /// Named after version and group, of which the core group's is empty: `v1.`.

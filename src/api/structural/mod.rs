@@ -250,4 +250,3 @@ fn correlated<'v>(schema: &Structural, old: Option<&'v Value>, item: &Value) -> 
     let mut olds = old?.as_array()?.iter();
     olds.find(|other| schema.map_keys.iter().all(|key| other.get(key) == item.get(key)))
 }
-

@@ -98,7 +98,9 @@ impl Rules {
                         Some(index) if path.is_empty() => (&self.properties[index].1, name.clone()),
                         Some(index) => (&self.properties[index].1, format!("{path}.{name}")),
                         None => match &self.additional {
-                            Some(rules) if !schema.properties.contains_key(name) => (&**rules, format!("{path}[{name}]")),
+                            Some(rules) if !schema.properties.contains_key(name) => {
+                                (&**rules, format!("{path}[{name}]"))
+                            }
                             _ => continue,
                         },
                     };
@@ -134,7 +136,8 @@ impl Rule {
         let environment = Environment::new().with("self", of.clone()).with("oldSelf", old);
         let mut compile = |field: &str, source: &str, wanted: &Type, otherwise: &str| {
             let mut refuse = |why: String| {
-                let shown = if field == "rule" { Verbatim(go_struct(rule)) } else { Verbatim(crate::quote::quote(source)) };
+                let shown =
+                    if field == "rule" { Verbatim(go_struct(rule)) } else { Verbatim(crate::quote::quote(source)) };
                 errors.push(FieldError::invalid(&at.child(field), shown, why));
             };
             match environment.compile(source) {
@@ -144,7 +147,8 @@ impl Rule {
                     None
                 }
                 Err(issues) => {
-                    let what = if field == "rule" { "compilation failed" } else { "messageExpression compilation failed" };
+                    let what =
+                        if field == "rule" { "compilation failed" } else { "messageExpression compilation failed" };
                     refuse(format!("{what}: {issues}"));
                     None
                 }
@@ -154,7 +158,12 @@ impl Rule {
         let expression = text("messageExpression");
         let message_expression = match expression.trim() {
             "" => None,
-            _ => Some(compile("messageExpression", expression, &Type::String, "messageExpression must evaluate to a string")?),
+            _ => Some(compile(
+                "messageExpression",
+                expression,
+                &Type::String,
+                "messageExpression must evaluate to a string",
+            )?),
         };
         let given = text("message").trim();
         Some(Self {
@@ -185,7 +194,8 @@ impl Rule {
         if !self.uses_old && old == Some(new) {
             return Ok(());
         }
-        let mut activation = Activation::new(cel::PER_CALL_LIMIT.min(*budget)).with("self", Value::of_json(new, Some(schema)));
+        let mut activation =
+            Activation::new(cel::PER_CALL_LIMIT.min(*budget)).with("self", Value::of_json(new, Some(schema)));
         let before = old.map(|old| Value::of_json(old, Some(schema)));
         match (self.optional_old, before) {
             (true, before) => activation.set("oldSelf", Value::Optional(before.map(Arc::new))),
@@ -200,8 +210,13 @@ impl Rule {
             Ok(Value::Bool(true)) => return Ok(()),
             Err(Error::Cost) => {
                 let why = match *budget {
-                    0 => "validation failed due to running out of cost budget, no further validation rules will be run".to_owned(),
-                    _ => format!("'{}': no further validation rules will be run due to call cost exceeds limit for rule: {}", Error::Cost, self.shown),
+                    0 => "validation failed due to running out of cost budget, no further validation rules will be run"
+                        .to_owned(),
+                    _ => format!(
+                        "'{}': no further validation rules will be run due to call cost exceeds limit for rule: {}",
+                        Error::Cost,
+                        self.shown
+                    ),
                 };
                 errors.push(FieldError::at_text(at, of, why));
                 return Err(OutOfBudget);

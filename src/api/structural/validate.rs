@@ -107,11 +107,8 @@ fn check_enum(schema: &Structural, value: &Value, path: &str, found: &mut Found)
     if schema.values.is_empty() || schema.values.contains(value) || value.is_null() && schema.nullable {
         return;
     }
-    let texts: Vec<String> = schema
-        .values
-        .iter()
-        .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-        .collect();
+    let texts: Vec<String> =
+        schema.values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).collect();
     found.add(FieldError::not_supported_at_text(shown(path), value, &texts));
 }
 
@@ -137,7 +134,8 @@ fn check_text(schema: &Structural, text: &str, path: &str, found: &mut Found) {
 fn check_number(schema: &Structural, value: &Value, number: f64, path: &str, found: &mut Found) {
     let limits = &schema.limits;
     let mut wrong = |why: String| found.add(invalid(path, value, &why));
-    if let Some(of) = limits.multiple_of.filter(|of| *of != 0.0 && ((number / of) - (number / of).round()).abs() > 1e-9) {
+    if let Some(of) = limits.multiple_of.filter(|of| *of != 0.0 && ((number / of) - (number / of).round()).abs() > 1e-9)
+    {
         wrong(format!("should be a multiple of {}", shortest(of)));
     }
     if let Some(limit) = limits.maximum {

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::node::{Errors, Node};
-use crate::structural::rules::Rules;
 use super::{FieldError, Path, Verbatim, names};
+use crate::structural::rules::Rules;
 
 pub fn custom_resource_definition(definition: &Value, errors: &mut Errors) {
     let root = Node::root(definition);

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use k3s_api::object::{at, text};
 use k3s_api::resource::{PrinterColumn, Resource, SchemaSource, SelectableField, Subresource, Verbs};
 use k3s_api::schema::Table;
+use k3s_api::strategy::{GENERIC, Strategy};
 use k3s_api::structural::rules::Rules;
 use k3s_api::structural::{CustomSchema, ScalePaths, Structural};
-use k3s_api::strategy::{GENERIC, Strategy};
 use k3s_api::validation::Path;
 use k3s_kine::Revision;
 use serde_json::{Value, json};
@@ -98,7 +98,12 @@ fn custom_schema(version: &Value) -> CustomSchema {
         // The definition was validated when it was written: by another version of this server.
         tracing::warn!(%error, "a rule of a custom resource is not enforced");
     }
-    CustomSchema { table: Table::from_json(&schema), structural: Structural::parse(&schema), rules, scale: scale(version) }
+    CustomSchema {
+        table: Table::from_json(&schema),
+        structural: Structural::parse(&schema),
+        rules,
+        scale: scale(version),
+    }
 }
 
 /// The version's schema, with what every object has.
@@ -194,7 +199,15 @@ mod tests {
         assert_eq!(rows.len(), 2);
         assert!(rows[0].resource.has_status() && rows[0].resource.is_storage_version());
         assert!(!rows[1].resource.is_storage_version());
-        assert_eq!(rows[0].resource.custom().and_then(|custom| custom.scale.as_ref()).map(|scale| scale.spec_replicas.join(".")).as_deref(), Some("spec.size"));
+        assert_eq!(
+            rows[0]
+                .resource
+                .custom()
+                .and_then(|custom| custom.scale.as_ref())
+                .map(|scale| scale.spec_replicas.join("."))
+                .as_deref(),
+            Some("spec.size")
+        );
         assert_eq!(rows[0].resource.storage_prefix, "g.example/widgets");
     }
 }

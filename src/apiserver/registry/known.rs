@@ -35,6 +35,8 @@ known! {
     ingress_classes = "networking.k8s.io" / "v1" / "ingressclasses";
     runtime_classes = "node.k8s.io" / "v1" / "runtimeclasses";
     pod_disruption_budgets = "policy" / "v1" / "poddisruptionbudgets";
+    validating_admission_policies = "admissionregistration.k8s.io" / "v1" / "validatingadmissionpolicies";
+    validating_admission_policy_bindings = "admissionregistration.k8s.io" / "v1" / "validatingadmissionpolicybindings";
     custom_resource_definitions = "apiextensions.k8s.io" / "v1" / "customresourcedefinitions";
     flow_schemas = "flowcontrol.apiserver.k8s.io" / "v1" / "flowschemas";
     priority_level_configurations = "flowcontrol.apiserver.k8s.io" / "v1" / "prioritylevelconfigurations";

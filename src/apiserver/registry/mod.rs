@@ -20,8 +20,8 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 pub use cache::{Cache, Change, Listing, Outdated};
-pub(crate) use custom::condition;
 pub use custom::Custom;
+pub(crate) use custom::condition;
 pub use entry::Entry;
 pub use error::Error;
 use feed::Feed;

@@ -123,7 +123,9 @@ fn inserted<'a>(map: &Map<'a>, rest: &[Value<'a>]) -> Result<Value<'a>, Error> {
     let mut entries = map.to_entries();
     let mut insert = |key: Key<'a>, value: Value<'a>| match entries.insert(key.clone(), value) {
         None => Ok(()),
-        Some(_) => Err(Error::message(format!("insert failed: key {} already exists", super::convert::show(&key.value())))),
+        Some(_) => {
+            Err(Error::message(format!("insert failed: key {} already exists", super::convert::show(&key.value()))))
+        }
     };
     match rest {
         [key, value] => insert(Key::of(key).ok_or_else(Error::no_such_overload)?, value.clone())?,

@@ -57,7 +57,9 @@ fn range() -> Error {
 fn integer<'a>(value: &Value<'a>) -> Returned<'a> {
     Some(match value {
         Value::Uint(value) => i64::try_from(*value).map(Value::Int).map_err(|_| range()),
-        Value::Double(value) if value.is_finite() && *value > -9.223_372_036_854_775e18 && *value < 9.223_372_036_854_775e18 => {
+        Value::Double(value)
+            if value.is_finite() && *value > -9.223_372_036_854_775e18 && *value < 9.223_372_036_854_775e18 =>
+        {
             Ok(Value::Int(*value as i64))
         }
         Value::Double(_) => Err(range()),

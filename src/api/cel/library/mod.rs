@@ -86,7 +86,9 @@ fn cost(name: &str, args: &[Value<'_>]) -> u64 {
         "startsWith" | "endsWith" => tenth(size(1)),
         "sets.contains" | "sets.equivalent" | "sets.intersects" => size(0) * size(1),
         "distinct" => size(0) * size(0) / 2,
-        "isSorted" | "sum" | "min" | "max" | "flatten" | "sort" | "reverse" | "slice" | "join" | "lists.range" => size(0),
+        "isSorted" | "sum" | "min" | "max" | "flatten" | "sort" | "reverse" | "slice" | "join" | "lists.range" => {
+            size(0)
+        }
         _ => args.iter().map(|arg| if matches!(arg, Value::String(_)) { tenth(arg.size()) } else { 0 }).sum(),
     }
 }

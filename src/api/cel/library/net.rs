@@ -44,12 +44,18 @@ fn parse_ip(text: &str) -> Result<IpAddr, Error> {
             Err(Error::message(format!("IPv4-mapped IPv6 address {text:?} is not allowed")))
         }
         Ok(ip) => Ok(ip),
-        Err(_) => Err(Error::message(format!("IP Address {text:?} parse error during conversion from string: ParseAddr({text:?}): unable to parse IP"))),
+        Err(_) => Err(Error::message(format!(
+            "IP Address {text:?} parse error during conversion from string: ParseAddr({text:?}): unable to parse IP"
+        ))),
     }
 }
 
 fn parse_cidr(text: &str) -> Result<IpNet, Error> {
-    let wrong = || Error::message(format!("network address parse error during conversion from string: netip.ParsePrefix({text:?}): no '/'"));
+    let wrong = || {
+        Error::message(format!(
+            "network address parse error during conversion from string: netip.ParsePrefix({text:?}): no '/'"
+        ))
+    };
     let net: IpNet = text.parse().map_err(|_| wrong())?;
     parse_ip(&net.addr().to_string()).map(|_| net)
 }
@@ -93,9 +99,9 @@ fn of_ip<'a>(name: &str, ip: IpAddr) -> Option<Value<'a>> {
         "isLoopback" => Value::Bool(ip.is_loopback()),
         "isLinkLocalMulticast" => Value::Bool(link_local_multicast),
         "isLinkLocalUnicast" => Value::Bool(link_local),
-        "isGlobalUnicast" => Value::Bool(
-            !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || link_local || broadcast),
-        ),
+        "isGlobalUnicast" => {
+            Value::Bool(!(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || link_local || broadcast))
+        }
         _ => return None,
     })
 }

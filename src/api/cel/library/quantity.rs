@@ -46,7 +46,9 @@ fn is_integer(quantity: Quantity) -> bool {
 pub fn call<'a>(name: &str, args: &[Value<'a>]) -> Returned<'a> {
     if let [Value::String(text)] = args {
         return match name {
-            "quantity" => Some(text.parse().map(wrap).map_err(|error: crate::quantity::Error| Error::message(error.to_string()))),
+            "quantity" => {
+                Some(text.parse().map(wrap).map_err(|error: crate::quantity::Error| Error::message(error.to_string())))
+            }
             "isQuantity" => Some(Ok(Value::Bool(text.parse::<Quantity>().is_ok()))),
             _ => None,
         };

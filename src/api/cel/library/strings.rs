@@ -72,9 +72,7 @@ fn by_character<'a>(name: &str, own: &str, args: &[Value<'a>]) -> Returned<'a> {
         },
         ("substring", [Value::Int(start), Value::Int(end)]) => match (within(*start), within(*end)) {
             (Some(from), Some(to)) if from <= to => Ok(Value::text(chars[from..to].iter().collect::<String>())),
-            (Some(_), Some(_)) => {
-                Err(Error::message(format!("invalid substring range. start: {start}, end: {end}")))
-            }
+            (Some(_), Some(_)) => Err(Error::message(format!("invalid substring range. start: {start}, end: {end}"))),
             (None, _) => out(*start),
             (_, None) => out(*end),
         },

@@ -72,7 +72,11 @@ fn clause(verb: char, precision: Option<usize>, value: &Value<'_>) -> Result<Str
         ('X', Value::String(text)) => hex(text.as_bytes(), true),
         ('X', Value::Bytes(bytes)) => hex(bytes, true),
         ('d' | 'b' | 'o' | 'x' | 'X', _) => return Err(wrong("integer")),
-        _ => return Err(Error::message(format!("could not parse formatting clause: unrecognized formatting clause \"{verb}\""))),
+        _ => {
+            return Err(Error::message(format!(
+                "could not parse formatting clause: unrecognized formatting clause \"{verb}\""
+            )));
+        }
     })
 }
 
@@ -99,7 +103,9 @@ fn show(value: &Value<'_>) -> String {
         Value::Null => "null".to_owned(),
         Value::List(list) => format!("[{}]", list.iter().map(|item| show(&item)).collect::<Vec<_>>().join(", ")),
         Value::Map(map) => {
-            let entry = |key: &Key<'_>| format!("{}: {}", show(&key.value()), map.get(key).map_or_else(String::new, |v| show(&v)));
+            let entry = |key: &Key<'_>| {
+                format!("{}: {}", show(&key.value()), map.get(key).map_or_else(String::new, |v| show(&v)))
+            };
             format!("{{{}}}", map.keys().iter().map(entry).collect::<Vec<_>>().join(", "))
         }
         Value::Duration(of) => time::format_duration(*of),

@@ -57,7 +57,9 @@ impl Url {
             None => ("", rest),
         };
         let valid_escapes = |text: &str| {
-            text.split('%').skip(1).all(|part| part.len() >= 2 && part.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit))
+            text.split('%')
+                .skip(1)
+                .all(|part| part.len() >= 2 && part.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit))
         };
         if !valid_escapes(path) || !Self::is_host(host) {
             return None;
@@ -112,9 +114,11 @@ fn query<'a>(text: &str) -> Value<'a> {
 pub fn call<'a>(name: &str, args: &[Value<'a>]) -> Returned<'a> {
     match args {
         [Value::String(text)] => Some(match name {
-            "url" => Url::parse(text)
-                .map(|url| Value::Opaque(Arc::new(Opaque::Url(url))))
-                .ok_or_else(|| Error::message(format!("URL parse error during conversion from string: parse {text:?}: invalid URI for request"))),
+            "url" => Url::parse(text).map(|url| Value::Opaque(Arc::new(Opaque::Url(url)))).ok_or_else(|| {
+                Error::message(format!(
+                    "URL parse error during conversion from string: parse {text:?}: invalid URI for request"
+                ))
+            }),
             "isURL" => Ok(Value::Bool(Url::parse(text).is_some())),
             _ => return None,
         }),
