@@ -68,3 +68,20 @@ impl Call {
             dry_run,
             warnings: &self.warnings,
             authorizer: self.server.authorizer(),
+        }
+    }
+
+    fn admission_namespace(&self) -> &str {
+        if self.row.namespaced { &self.info.namespace } else { "" }
+    }
+
+    /// An answer with a stored object.
+    pub fn entry(&self, code: StatusCode, entry: &Arc<Entry>) -> Result<Response<Body>, Status> {
+        encode::entry(self, code, entry)
+    }
+
+    /// An answer with an object that is not stored as it is.
+    pub fn value(&self, code: StatusCode, value: &Value) -> Result<Response<Body>, Status> {
+        encode::value(self, code, value)
+    }
+}

@@ -10,5 +10,134 @@ mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_security;
+mod policy;
+mod priority;
+mod resource_quota;
+mod runtime_class;
+mod service_account;
+mod storage_object_in_use_protection;
+mod taint_nodes_by_condition;
+
+use async_trait::async_trait;
+use k3s_api::authentication::UserInfo;
+use k3s_api::object;
+use k3s_api::resource::Resource;
+use k3s_api::status::Status;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::authorization::Authorizer;
+use crate::registry::Registry;
+
+/// What is done to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+}
+
+/// What is asked, by whom.
+pub struct Attributes<'a> {
+    pub registry: &'a Registry,
+    pub operation: Operation,
+    pub resource: &'a Resource,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    /// Empty for cluster-scoped resources.
+    pub namespace: &'a str,
+    /// Empty for a create whose name is in the object or yet to be generated, and for deletes of collections.
+    pub name: &'a str,
+    pub user: &'a UserInfo,
+    pub dry_run: bool,
+    /// What the client shall be told beside the answer.
+    pub warnings: &'a Mutex<Vec<String>>,
     /// Who may do what, for expressions that ask.
     pub authorizer: &'a Authorizer,
+}
+
+impl Attributes<'_> {
+    /// Whether it is about that resource itself, not a subresource.
+    pub fn is(&self, group: &str, plural: &str) -> bool {
+        self.resource.group == group && self.resource.plural == plural && self.subresource.is_empty()
+    }
+
+    /// Tells the client something beside the answer.
+    pub fn warn(&self, warning: String) {
+        let mut warnings = self.warnings.lock();
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    /// A refusal, as Kubernetes words it.
+    pub fn forbidden(&self, object: &Value, why: impl std::fmt::Display) -> Status {
+        let name = [self.name, object::name(object), object::generate_name(object)];
+        let name = name.into_iter().find(|name| !name.is_empty()).unwrap_or("Unknown");
+        Status::forbidden(&self.resource.group, &self.resource.plural, name, why)
+    }
+}
+
+/// One admission controller.
+#[async_trait]
+pub trait Plugin: Send + Sync {
+    /// May change `object`. It is the new object; for a delete it is null. `old` is what is stored, if it exists.
+    async fn admit(&self, _: &Attributes<'_>, _object: &mut Value, _old: Option<&Value>) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// May refuse `object`, which is as it will be stored; for a delete it is null.
+    async fn validate(&self, _: &Attributes<'_>, _object: &Value, _old: Option<&Value>) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
+/// The plug-ins that are switched on, in their order.
+pub struct Chain(Vec<Box<dyn Plugin>>);
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self(vec![
+            Box::new(namespace_lifecycle::NamespaceLifecycle),
+            Box::new(limit_ranger::LimitRanger),
+            Box::new(service_account::ServiceAccount),
+            Box::new(node_restriction::NodeRestriction),
+            Box::new(taint_nodes_by_condition::TaintNodesByCondition),
+            Box::new(pod_security::PodSecurity),
+            Box::new(priority::Priority),
+            Box::new(default_toleration_seconds::DefaultTolerationSeconds),
+            Box::new(default_storage_class::DefaultStorageClass),
+            Box::new(storage_object_in_use_protection::StorageObjectInUseProtection),
+            Box::new(runtime_class::RuntimeClass),
+            Box::new(certificates::CertificateSubjectRestriction),
+            Box::new(default_ingress_class::DefaultIngressClass),
+            Box::new(policy::validating::ValidatingAdmissionPolicy::default()),
+            Box::new(resource_quota::ResourceQuota),
+        ])
+    }
+}
+
+impl Chain {
+    /// Lets every plug-in change the object.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub async fn admit(&self, at: &Attributes<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
+        for plugin in &self.0 {
+            plugin.admit(at, object, old).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks every plug-in about the complete object.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub async fn validate(&self, at: &Attributes<'_>, object: &Value, old: Option<&Value>) -> Result<(), Status> {
+        for plugin in &self.0 {
+            plugin.validate(at, object, old).await?;
+        }
+        Ok(())
+    }
+}
