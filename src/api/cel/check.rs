@@ -17,13 +17,15 @@ pub struct Checker<'e> {
     /// Variables of comprehensions, innermost last.
     scopes: Vec<(String, Type)>,
     types: Substitution,
+    /// Whether elements may be of several types: in the arguments of `format`.
+    mixed: bool,
     issues: Issues,
 }
 
 impl<'e> Checker<'e> {
     pub fn new(environment: &'e Environment, source: &'e str, info: &'e SourceInfo) -> Self {
         let (scopes, types, issues) = (Vec::new(), Substitution::default(), Issues::default());
-        Self { environment, source, info, scopes, types, issues }
+        Self { environment, source, info, scopes, types, mixed: false, issues }
     }
 
     /// What was found wrong.
@@ -163,6 +165,9 @@ impl<'e> Checker<'e> {
         if self.types.assign(&before, &of) {
             return if of.is_dyn() { of } else { before };
         }
+        if self.mixed {
+            return Type::Dyn;
+        }
         let (expected, found) = (self.types.resolve(&before), self.types.resolve(&of));
         self.error(id, format!("expected type '{expected}' but found '{found}'"))
     }
@@ -222,9 +227,11 @@ impl<'e> Checker<'e> {
         if let Some(target) = &mut call.target {
             args.push(self.visit(target));
         }
+        let mixed = std::mem::replace(&mut self.mixed, call.func_name == "format");
         for arg in &mut call.args {
             args.push(self.visit(arg));
         }
+        self.mixed = mixed;
         let overloads = declarations::overloads(&call.func_name);
         if overloads.is_empty() {
             return self.error(id, format!("undeclared reference to '{}' (in container '')", call.func_name));
