@@ -20,7 +20,8 @@ pub(crate) async fn run(server: Weak<Inner>) {
     follow(server, &resources, |server| reconcile(server).boxed()).await;
 }
 
-async fn reconcile(server: &ApiServer) -> Result<Again, registry::Error> {
+/// Brings the condition of all of them up to date.
+pub(crate) async fn reconcile(server: &ApiServer) -> Result<Again, registry::Error> {
     let row = known::api_services();
     let mut again = Again::No;
     for entry in server.registry().list(row, "").await?.entries {

@@ -18,7 +18,8 @@ pub(crate) async fn run(server: Weak<Inner>) {
     follow(server, &resources, |server| reconcile(server).boxed()).await;
 }
 
-async fn reconcile(server: &ApiServer) -> Result<Again, registry::Error> {
+/// Brings the condition of all of them up to date.
+pub(crate) async fn reconcile(server: &ApiServer) -> Result<Again, registry::Error> {
     let registry = server.registry();
     let levels = registry.list(known::priority_level_configurations(), "").await?.entries;
     for entry in registry.list(known::flow_schemas(), "").await?.entries {
