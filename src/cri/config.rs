@@ -162,8 +162,11 @@ pub struct SecurityContext {
     pub privileged: bool,
     pub add_capabilities: Vec<String>,
     pub drop_capabilities: Vec<String>,
-    /// `None`: the image's user.
+    /// `None`: `run_as_username`.
     pub run_as_user: Option<u32>,
+    /// A user of the image's /etc/passwd; empty: the image's user.
+    #[serde(default)]
+    pub run_as_username: String,
     pub run_as_group: Option<u32>,
     pub supplemental_groups: Vec<u32>,
     pub readonly_rootfs: bool,

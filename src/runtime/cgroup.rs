@@ -64,14 +64,20 @@ impl Cgroups {
                 self.enable_controllers(&path);
             }
         }
+        self.limit(&path, resources)?;
+        Ok(Some(path))
+    }
+
+    /// Writes limits where their controllers are to be had.
+    pub(crate) fn limit(&self, cgroup: &Path, resources: &LinuxResources) -> io::Result<()> {
         for (file, value) in limits(resources) {
             let controller = file.split('.').next().unwrap_or_default();
             if self.controllers.iter().any(|known| known == controller) {
-                std::fs::write(path.join(&file), &value)
+                std::fs::write(cgroup.join(&file), &value)
                     .map_err(|error| io::Error::new(error.kind(), format!("write {value} to {file}: {error}")))?;
             }
         }
-        Ok(Some(path))
+        Ok(())
     }
 
     /// Children may use the controllers. Where one can't be handed down, it is missing there, and its limits fail.

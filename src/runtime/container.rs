@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k3s_cri::{ContainerConfig, ContainerEventKind, ContainerState, Error, SandboxState};
+use k3s_cri::{ContainerConfig, ContainerEventKind, ContainerState, Error, LinuxResources, SandboxState};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -330,6 +330,33 @@ impl Runtime {
         }
     }
 
+    /// Changes the limits of a container; what is zero or empty stays as it is.
+    pub(crate) async fn update_resources(&self, id: &str, change: LinuxResources) -> Result<(), Error> {
+        let container = self.container(id)?;
+        let _changing = container.changing.lock().await;
+        let record = container.record.lock().clone();
+        let limits = merge(record.config.resources, change);
+        match (record.state, &record.cgroup) {
+            (ContainerState::Running, Some(cgroup)) => {
+                self.cgroups.limit(cgroup, &limits).map_err(|error| Error::Internal {
+                    doing: format!("change limits of container {id}"),
+                    detail: error.to_string(),
+                })?;
+            }
+            (ContainerState::Running, None) => {
+                let reason = self.cgroups.unavailable.clone().unwrap_or_else(|| "it has no cgroup".to_owned());
+                return Err(Error::FailedPrecondition { detail: format!("limits are not enforced: {reason}") });
+            }
+            // They hold from its start on.
+            (ContainerState::Created, _) => {}
+            (ContainerState::Exited | ContainerState::Unknown, _) => {
+                return Err(Error::FailedPrecondition { detail: format!("container {id} has exited") });
+            }
+        }
+        self.update(&container, |record| record.config.resources = limits);
+        Ok(())
+    }
+
     /// Stops with the image's signal, then kills.
     pub(crate) async fn stop(self: Arc<Self>, container: Arc<Container>, grace: Duration) -> Result<(), Error> {
         if container.state() != ContainerState::Running {
@@ -413,6 +440,22 @@ impl Runtime {
             }
         }
     }
+}
+
+fn merge(mut limits: LinuxResources, change: LinuxResources) -> LinuxResources {
+    let keep = |known: &mut u64, new: u64| *known = if new == 0 { *known } else { new };
+    keep(&mut limits.cpu_period, change.cpu_period);
+    keep(&mut limits.cpu_shares, change.cpu_shares);
+    let keep = |known: &mut i64, new: i64| *known = if new == 0 { *known } else { new };
+    keep(&mut limits.cpu_quota, change.cpu_quota);
+    keep(&mut limits.memory_limit, change.memory_limit);
+    keep(&mut limits.oom_score_adj, change.oom_score_adj);
+    keep(&mut limits.pids_limit, change.pids_limit);
+    let keep = |known: &mut String, new: String| *known = if new.is_empty() { std::mem::take(known) } else { new };
+    keep(&mut limits.cpuset_cpus, change.cpuset_cpus);
+    keep(&mut limits.cpuset_mems, change.cpuset_mems);
+    limits.unified.extend(change.unified);
+    limits
 }
 
 /// Takes away everything a container is made of. The directory has the record in it, so it is the last to go.

@@ -8,6 +8,7 @@
 //! ```
 //!
 //! * [`Runtime`] lives in the k3s process and implements [`k3s_cri::RuntimeService`] and [`k3s_cri::ImageService`].
+//! * [`serve_cri`] shows it to others as CRI v1 over gRPC.
 //! * [`shim::main`] is the hidden subcommand `k3s shim`: a small process per pod that outlives k3s.
 //! * The executor turns a fork of the shim into a container, by the OCI runtime specification.
 //!
@@ -20,6 +21,7 @@ mod descriptor;
 mod devices;
 mod exec;
 mod executor;
+mod grpc;
 mod id;
 mod image;
 mod mount_table;
@@ -38,6 +40,7 @@ mod syscall;
 mod terminal;
 
 pub use self::cgroup::Cgroup;
+pub use self::grpc::serve as serve_cri;
 pub use self::image::{BuiltinImage, ImageError, ImportReport, Reference};
 pub use self::registry::{ConfigError, Registries};
 pub use self::runtime::{Error, Options, Runtime};

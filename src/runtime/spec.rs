@@ -131,15 +131,18 @@ fn process(
         return Err(Error::InvalidArgument { detail: format!("working directory {working_dir:?} is not absolute") });
     }
     let security = &config.security;
+    let default = match security.run_as_username.as_str() {
+        "" => image.user().clone().filter(|user| !user.is_empty()).unwrap_or_else(|| "0".to_owned()),
+        name => name.to_owned(),
+    };
     let user = match (security.run_as_user, security.run_as_group) {
         (Some(uid), Some(gid)) => format!("{uid}:{gid}"),
         (Some(uid), None) => uid.to_string(),
         (None, Some(gid)) => {
-            let user = image.user().clone().unwrap_or_default();
-            let name = user.split(':').next().filter(|name| !name.is_empty()).unwrap_or("0");
+            let name = default.split(':').next().filter(|name| !name.is_empty()).unwrap_or("0");
             format!("{name}:{gid}")
         }
-        (None, None) => image.user().clone().filter(|user| !user.is_empty()).unwrap_or_else(|| "0".to_owned()),
+        (None, None) => default,
     };
     let build = || -> Result<Process, OciSpecError> {
         let user =

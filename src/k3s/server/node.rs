@@ -67,6 +67,14 @@ impl Node {
             // Tells in the log what could not be imported; the others are.
             importing.import_images().await;
         });
+        let (served, socket, stop) =
+            (runtime.clone(), config.data_dir.containerd().join("containerd.sock"), cancel.clone());
+        tasks.spawn(async move {
+            // Pods run without it.
+            if let Err(error) = k3s_runtime::serve_cri(served, &socket, stop.cancelled_owned()).await {
+                tracing::error!(socket = %socket.display(), %error, "cannot serve CRI");
+            }
+        });
         let client = plane.client(identity::kubelet(&host.node_name));
         settle(&client, &host.node_name, &*network).await;
         let kubelet_config = kubelet_config(config, host);

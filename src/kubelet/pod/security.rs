@@ -44,6 +44,7 @@ pub(super) fn context(config: &Config, pod: &Pod, container: &Container) -> Resu
         add_capabilities: capabilities.and_then(|c| c.add.clone()).unwrap_or_default(),
         drop_capabilities: capabilities.and_then(|c| c.drop.clone()).unwrap_or_default(),
         run_as_user: id("runAsUser", user)?,
+        run_as_username: String::new(),
         run_as_group: id("runAsGroup", group)?,
         supplemental_groups,
         readonly_rootfs: own.is_some_and(|s| s.read_only_root_filesystem == Some(true)),

@@ -4,6 +4,7 @@
 
 mod archive;
 mod builtin;
+mod cri;
 mod exec;
 mod hostile;
 mod images;
@@ -45,6 +46,9 @@ const TESTS: &[Test] = tests![
     pull::mirrors_are_asked_in_order_and_the_registry_last,
     pull::lists_of_images_are_pulled,
     pull::debians_registry_with_and_without_tls_and_passwords,
+    cri::a_client_makes_a_pod_and_takes_it_away,
+    cri::a_client_works_with_images,
+    cri::what_can_not_be_done_has_the_code_that_clients_expect,
     hostile::no_entry_of_a_layer_leads_out_of_it,
     hostile::whiteouts_hide_what_lower_layers_have,
     builtin::the_binary_is_there_and_cannot_be_written,

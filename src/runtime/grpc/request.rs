@@ -1,0 +1,244 @@
+//! CRI's messages as our configurations. What can't be honoured is refused, never left out.
+
+use std::time::Duration;
+
+use k3s_cri::{
+    ContainerConfig, Device, DnsConfig, Error, LinuxResources, Mount, NamespaceOptions, PidMode, PodSandboxConfig,
+    PortMapping, Propagation, Protocol, RegistryAuth, SecurityContext, SecurityProfile,
+};
+use k8s_cri::v1;
+
+fn invalid(detail: impl Into<String>) -> Error {
+    Error::InvalidArgument { detail: detail.into() }
+}
+
+fn id(value: i64, what: &str) -> Result<u32, Error> {
+    u32::try_from(value).map_err(|_| invalid(format!("{what} {value} is out of range")))
+}
+
+pub(super) fn sandbox(config: v1::PodSandboxConfig) -> Result<PodSandboxConfig, Error> {
+    let metadata = config.metadata.ok_or_else(|| invalid("sandbox config must include metadata"))?;
+    let linux = config.linux.unwrap_or_default();
+    let security = linux.security_context.unwrap_or_default();
+    Ok(PodSandboxConfig {
+        name: metadata.name,
+        namespace: metadata.namespace,
+        uid: metadata.uid,
+        attempt: metadata.attempt,
+        hostname: config.hostname,
+        log_directory: config.log_directory.into(),
+        dns: config.dns_config.map(|dns| DnsConfig {
+            servers: dns.servers,
+            searches: dns.searches,
+            options: dns.options,
+        }),
+        port_mappings: config.port_mappings.into_iter().map(port).collect::<Result<_, _>>()?,
+        labels: config.labels.into_iter().collect(),
+        annotations: config.annotations.into_iter().collect(),
+        namespaces: namespaces(security.namespace_options.unwrap_or_default())?,
+        sysctls: linux.sysctls.into_iter().collect(),
+        cgroup_parent: linux.cgroup_parent,
+        resources: resources(linux.resources.unwrap_or_default())?,
+    })
+}
+
+fn port(mapping: v1::PortMapping) -> Result<PortMapping, Error> {
+    let number = |port: i32| u16::try_from(port).map_err(|_| invalid(format!("port {port} is out of range")));
+    Ok(PortMapping {
+        protocol: match mapping.protocol() {
+            v1::Protocol::Tcp => Protocol::Tcp,
+            v1::Protocol::Udp => Protocol::Udp,
+            v1::Protocol::Sctp => Protocol::Sctp,
+        },
+        container_port: number(mapping.container_port)?,
+        host_port: number(mapping.host_port)?,
+        host_ip: mapping.host_ip,
+    })
+}
+
+fn namespaces(options: v1::NamespaceOption) -> Result<NamespaceOptions, Error> {
+    if let Some(user) = &options.userns_options
+        && user.mode() != v1::NamespaceMode::Node
+    {
+        return Err(Error::Unimplemented { detail: "pods can't have user namespaces of their own".to_owned() });
+    }
+    let host = |mode| mode == v1::NamespaceMode::Node;
+    Ok(NamespaceOptions {
+        host_network: host(options.network()),
+        host_ipc: host(options.ipc()),
+        pid: match options.pid() {
+            v1::NamespaceMode::Pod => PidMode::Pod,
+            v1::NamespaceMode::Container => PidMode::Container,
+            v1::NamespaceMode::Node => PidMode::Host,
+            v1::NamespaceMode::Target => {
+                let detail = "containers can't join the pid namespace of another container".to_owned();
+                return Err(Error::Unimplemented { detail });
+            }
+        },
+    })
+}
+
+pub(super) fn resources(resources: v1::LinuxContainerResources) -> Result<LinuxResources, Error> {
+    let positive =
+        |value: i64, what: &str| u64::try_from(value).map_err(|_| invalid(format!("{what} {value} is out of range")));
+    if let Some(limit) = resources.hugepage_limits.iter().find(|limit| limit.limit > 0) {
+        let detail = format!("hugepages of {} can't be limited yet", limit.page_size);
+        return Err(Error::Unimplemented { detail });
+    }
+    Ok(LinuxResources {
+        cpu_period: positive(resources.cpu_period, "cpu_period")?,
+        cpu_quota: resources.cpu_quota,
+        cpu_shares: positive(resources.cpu_shares, "cpu_shares")?,
+        memory_limit: resources.memory_limit_in_bytes,
+        oom_score_adj: resources.oom_score_adj,
+        pids_limit: 0,
+        cpuset_cpus: resources.cpuset_cpus,
+        cpuset_mems: resources.cpuset_mems,
+        unified: resources.unified.into_iter().collect(),
+    })
+}
+
+pub(super) fn container(config: v1::ContainerConfig) -> Result<ContainerConfig, Error> {
+    let metadata = config.metadata.ok_or_else(|| invalid("container config must include metadata"))?;
+    let image = config.image.ok_or_else(|| invalid("container config must include an image"))?;
+    let linux = config.linux.unwrap_or_default();
+    if !config.cdi_devices.is_empty() {
+        return Err(Error::Unimplemented { detail: "CDI devices are not available".to_owned() });
+    }
+    Ok(ContainerConfig {
+        name: metadata.name,
+        attempt: metadata.attempt,
+        image: if image.user_specified_image.is_empty() { image.image.clone() } else { image.user_specified_image },
+        image_id: image.image,
+        command: config.command,
+        args: config.args,
+        working_dir: config.working_dir,
+        env: config.envs.into_iter().map(|variable| (variable.key, variable.value)).collect(),
+        mounts: config.mounts.into_iter().map(mount).collect::<Result<_, _>>()?,
+        devices: config.devices.into_iter().map(device).collect(),
+        labels: config.labels.into_iter().collect(),
+        annotations: config.annotations.into_iter().collect(),
+        log_path: config.log_path.into(),
+        stdin: config.stdin,
+        stdin_once: config.stdin_once,
+        tty: config.tty,
+        security: security(linux.security_context.unwrap_or_default())?,
+        resources: resources(linux.resources.unwrap_or_default())?,
+    })
+}
+
+fn mount(mount: v1::Mount) -> Result<Mount, Error> {
+    if mount.image.as_ref().is_some_and(|image| !image.image.is_empty()) {
+        return Err(Error::Unimplemented { detail: "images can't be mounted as volumes".to_owned() });
+    }
+    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        return Err(Error::Unimplemented { detail: "mounts can't have id mappings of their own".to_owned() });
+    }
+    Ok(Mount {
+        propagation: match mount.propagation() {
+            v1::MountPropagation::PropagationPrivate => Propagation::Private,
+            v1::MountPropagation::PropagationHostToContainer => Propagation::HostToContainer,
+            v1::MountPropagation::PropagationBidirectional => Propagation::Bidirectional,
+        },
+        container_path: mount.container_path.into(),
+        host_path: mount.host_path.into(),
+        readonly: mount.readonly,
+        recursive_read_only: mount.recursive_read_only,
+    })
+}
+
+fn device(device: v1::Device) -> Device {
+    Device {
+        container_path: device.container_path.into(),
+        host_path: device.host_path.into(),
+        permissions: device.permissions,
+    }
+}
+
+fn security(context: v1::LinuxContainerSecurityContext) -> Result<SecurityContext, Error> {
+    if context.supplemental_groups_policy() == v1::SupplementalGroupsPolicy::Strict {
+        return Err(Error::Unimplemented { detail: "supplementalGroupsPolicy Strict is not available".to_owned() });
+    }
+    // The pod's namespaces hold for all of its containers; this only refuses what no pod can have.
+    namespaces(context.namespace_options.unwrap_or_default())?;
+    let capabilities = context.capabilities.unwrap_or_default();
+    if !capabilities.add_ambient_capabilities.is_empty() {
+        return Err(Error::Unimplemented { detail: "ambient capabilities can't be added".to_owned() });
+    }
+    let paths = |paths: Vec<String>| (!paths.is_empty()).then_some(paths);
+    let groups = context.supplemental_groups.into_iter().map(|group| id(group, "supplemental group"));
+    Ok(SecurityContext {
+        privileged: context.privileged,
+        add_capabilities: capabilities.add_capabilities,
+        drop_capabilities: capabilities.drop_capabilities,
+        run_as_user: context.run_as_user.map(|user| id(user.value, "user")).transpose()?,
+        run_as_group: context.run_as_group.map(|group| id(group.value, "group")).transpose()?,
+        run_as_username: context.run_as_username,
+        supplemental_groups: groups.collect::<Result<_, _>>()?,
+        readonly_rootfs: context.readonly_rootfs,
+        no_new_privs: context.no_new_privs,
+        masked_paths: paths(context.masked_paths),
+        readonly_paths: paths(context.readonly_paths),
+        seccomp: profile(context.privileged, context.seccomp),
+        apparmor: profile(context.privileged, context.apparmor),
+    })
+}
+
+/// What is not said is the runtime's default for AppArmor and seccomp alike. Privileged containers are not confined.
+fn profile(privileged: bool, profile: Option<v1::SecurityProfile>) -> SecurityProfile {
+    use v1::security_profile::ProfileType;
+    if privileged {
+        return SecurityProfile::Unconfined;
+    }
+    let Some(profile) = profile else { return SecurityProfile::default() };
+    match profile.profile_type() {
+        ProfileType::RuntimeDefault => SecurityProfile::RuntimeDefault,
+        ProfileType::Unconfined => SecurityProfile::Unconfined,
+        ProfileType::Localhost => SecurityProfile::Localhost(profile.localhost_ref),
+    }
+}
+
+pub(super) fn auth(auth: v1::AuthConfig) -> RegistryAuth {
+    RegistryAuth {
+        username: auth.username,
+        password: auth.password,
+        auth: auth.auth,
+        server_address: auth.server_address,
+        identity_token: auth.identity_token,
+        registry_token: auth.registry_token,
+    }
+}
+
+/// Whole seconds; less than none is none.
+pub(super) fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_honoured_is_refused() {
+        let metadata = Some(v1::ContainerMetadata { name: "a".into(), attempt: 0 });
+        let image = Some(v1::ImageSpec { image: "busybox".into(), ..Default::default() });
+        let whole = v1::ContainerConfig { metadata, image, ..Default::default() };
+        assert_eq!(container(whole.clone()).unwrap().image, "busybox");
+        assert!(matches!(
+            container(v1::ContainerConfig { metadata: None, ..whole.clone() }),
+            Err(Error::InvalidArgument { .. })
+        ));
+        let with = |security| {
+            let linux = v1::LinuxContainerConfig { security_context: Some(security), resources: None };
+            container(v1::ContainerConfig { linux: Some(linux), ..whole.clone() })
+        };
+        let user = |value| v1::LinuxContainerSecurityContext {
+            run_as_user: Some(v1::Int64Value { value }),
+            ..Default::default()
+        };
+        assert_eq!(with(user(7)).unwrap().security.run_as_user, Some(7));
+        assert!(matches!(with(user(-1)), Err(Error::InvalidArgument { .. })));
+        let strict = v1::LinuxContainerSecurityContext { supplemental_groups_policy: 1, ..Default::default() };
+        assert!(matches!(with(strict), Err(Error::Unimplemented { .. })));
+    }
+}
