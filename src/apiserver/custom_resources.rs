@@ -57,7 +57,7 @@ pub(crate) async fn run(server: Weak<Inner>) {
 }
 
 /// Returns whether there is something left to do that no change will tell of.
-async fn reconcile(server: &ApiServer) -> Result<bool, registry::Error> {
+pub(crate) async fn reconcile(server: &ApiServer) -> Result<bool, registry::Error> {
     let row = known::custom_resource_definitions();
     let entries = server.registry().list(row, "").await?.entries;
     let mut definitions = Vec::with_capacity(entries.len());

@@ -11,13 +11,11 @@ use k3s_api::strategy::generic;
 use k3s_api::{object, presence};
 use serde_json::Value;
 
-use super::{input, managed};
+use super::{input, managed, settle};
 use crate::Body;
 use crate::admission::Operation;
-use crate::aggregator::availability;
 use crate::authorization::escalation;
 use crate::call::Call;
-use crate::flow_control::dangling;
 use crate::options::{WriteKind, WriteOptions};
 use crate::registry::{Entry, Outcome, convert, key};
 
@@ -35,13 +33,8 @@ pub(crate) async fn create(call: &Call, body: &Bytes) -> Result<Response<Body>, 
     }
     managed::track(call, &options, None, &mut value);
     let created = store(call, value, &options).await?;
-    // What the server says of such objects by itself is there when the client reads them.
     if matches!(created, Written::Stored(_)) {
-        match (&*call.row.group, &*call.row.plural) {
-            ("flowcontrol.apiserver.k8s.io", "flowschemas") => drop(dangling::reconcile(&call.server).await?),
-            ("apiregistration.k8s.io", "apiservices") => drop(availability::reconcile(&call.server).await?),
-            _ => {}
-        }
+        settle::settle(call).await;
     }
     created.respond(call, StatusCode::CREATED)
 }

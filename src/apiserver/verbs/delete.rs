@@ -15,6 +15,7 @@ use k3s_api::status::Status;
 use serde_json::{Value, json};
 
 use super::selection::Selection;
+use super::settle::settle;
 use super::{input, list};
 use crate::Body;
 use crate::admission::Operation;
@@ -74,6 +75,9 @@ pub(crate) async fn delete(call: &Call, body: &Bytes) -> Result<Response<Body>, 
     }
     let entry = super::update::current(call).await?;
     let (value, gone) = remove(call, entry, &call.info.name, &options).await?;
+    if !gone && !options.dry_run {
+        settle(call).await;
+    }
     if gone && !RETURNED.contains(&&*call.row.plural) {
         let row = &call.row;
         let status = Status::deleted(&row.group, &row.plural, object::name(&value), object::uid(&value));

@@ -10,6 +10,7 @@ pub(crate) mod list;
 pub(crate) mod managed;
 pub(crate) mod patch;
 pub(crate) mod selection;
+mod settle;
 pub(crate) mod subresource;
 pub(crate) mod token;
 pub(crate) mod update;
