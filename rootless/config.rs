@@ -1,14 +1,14 @@
 //! What a launch is to look like, from the `K3S_ROOTLESS_*` variables.
 
-use std::fmt;
-use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+mod cidr;
 
-use ipnet::Ipv4Net;
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 use crate::checks::HostPaths;
+
+pub use cidr::{Cidr, CidrError};
 
 /// Directories that get a writable copy inside, as in k3s.
 const COPY_UP: [&str; 4] = ["/etc", "/run", "/var/run", "/var/lib"];
@@ -25,13 +25,15 @@ const MTU_MIN_IPV6: u32 = 1280;
 pub struct Config {
     /// Lock, record of the namespaces, driver log; `<data-dir>/rootless`. Made with mode 0700.
     pub state_dir: PathBuf,
+    /// Who connects the namespace with the network (`K3S_ROOTLESS_NET_DRIVER`).
+    pub net_driver: NetDriver,
     /// MTU of the tap device in bytes (`K3S_ROOTLESS_MTU`).
     pub mtu: u32,
     /// The network between the namespace and its driver (`K3S_ROOTLESS_CIDR`).
     pub cidr: Cidr,
     /// IPv6 through the driver (`K3S_ROOTLESS_ENABLE_IPV6`).
     pub enable_ipv6: bool,
-    /// Who carries host ports inside (`K3S_ROOTLESS_PORT_DRIVER`).
+    /// How ports of the host come inside (`K3S_ROOTLESS_PORT_DRIVER`).
     pub port_driver: PortDriver,
     /// Whether 127.0.0.1 of the host stays out of reach (`K3S_ROOTLESS_DISABLE_HOST_LOOPBACK`).
     pub disable_host_loopback: bool,
@@ -52,11 +54,37 @@ pub struct Bind {
     pub target: PathBuf,
 }
 
-/// How ports of the host reach the namespace.
+/// How the namespace reaches the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetDriver {
+    Slirp4netns,
+    /// Faster, and in fewer distributions.
+    Pasta,
+    /// Not at all.
+    None,
+}
+
+/// How ports of the host reach the namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum PortDriver {
     /// The launcher binds on the host and hands the socket itself inside.
     Builtin,
+    /// slirp4netns forwards them. It must be the network driver, too.
+    Slirp4netns,
+    /// Not at all.
+    None,
+}
+
+impl PortDriver {
+    /// As in `K3S_ROOTLESS_PORT_DRIVER`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Builtin => "builtin",
+            Self::Slirp4netns => "slirp4netns",
+            Self::None => "none",
+        }
+    }
 }
 
 /// A variable that does not say what it should.
@@ -68,8 +96,12 @@ pub enum ConfigError {
     Cidr { value: String, source: CidrError },
     #[error("{name}={value}: neither true nor false")]
     Bool { name: &'static str, value: String },
-    #[error("K3S_ROOTLESS_PORT_DRIVER={value}: unknown port driver; there is: builtin")]
+    #[error("K3S_ROOTLESS_PORT_DRIVER={value}: unknown port driver; there are: builtin, slirp4netns, none")]
     PortDriver { value: String },
+    #[error("K3S_ROOTLESS_NET_DRIVER={value}: unknown network driver; there are: slirp4netns, pasta, none")]
+    NetDriver { value: String },
+    #[error("K3S_ROOTLESS_PORT_DRIVER=slirp4netns needs K3S_ROOTLESS_NET_DRIVER=slirp4netns as well")]
+    PortDriverAlone,
     #[error(
         "K3S_ROOTLESS_COPYUPDIRS: {path:?} cannot be copied up; name directories by their absolute path, other than /, /proc, /sys and /dev"
     )]
@@ -94,6 +126,7 @@ impl Config {
         }
         let mut config = Self {
             state_dir: data_dir.join("rootless"),
+            net_driver: NetDriver::Slirp4netns,
             mtu: 1500,
             cidr: Cidr::default(),
             enable_ipv6: dual_stack,
@@ -121,7 +154,15 @@ impl Config {
                 }
                 "K3S_ROOTLESS_PORT_DRIVER" => match value.to_ascii_lowercase().as_str() {
                     "builtin" => config.port_driver = PortDriver::Builtin,
+                    "slirp4netns" => config.port_driver = PortDriver::Slirp4netns,
+                    "none" => config.port_driver = PortDriver::None,
                     _ => return Err(ConfigError::PortDriver { value }),
+                },
+                "K3S_ROOTLESS_NET_DRIVER" => match value.to_ascii_lowercase().as_str() {
+                    "slirp4netns" => config.net_driver = NetDriver::Slirp4netns,
+                    "pasta" => config.net_driver = NetDriver::Pasta,
+                    "none" => config.net_driver = NetDriver::None,
+                    _ => return Err(ConfigError::NetDriver { value }),
                 },
                 "K3S_ROOTLESS_COPYUPDIRS" => {
                     for dir in value.split(',').map(str::trim).filter(|d| !d.is_empty()) {
@@ -134,6 +175,13 @@ impl Config {
                 _ => {}
             }
         }
+        if config.port_driver == PortDriver::Slirp4netns && config.net_driver != NetDriver::Slirp4netns {
+            return Err(ConfigError::PortDriverAlone);
+        }
+        if config.net_driver == NetDriver::Pasta {
+            // What pasta is fast with; each packet costs the same.
+            config.mtu = 65_520;
+        }
         // Last, since the smallest MTU depends on IPv6 and variables come in any order.
         if let Some(value) = mtu {
             let min = if config.enable_ipv6 { MTU_MIN_IPV6 } else { MTU_MIN };
@@ -143,6 +191,11 @@ impl Config {
             };
         }
         Ok(config)
+    }
+
+    /// The state directory's parent: where containers' files are.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.state_dir.parent().unwrap_or(&self.state_dir)
     }
 }
 
@@ -174,93 +227,10 @@ fn copy_up_dir(path: &Path) -> Result<PathBuf, ConfigError> {
     Ok(clean)
 }
 
-/// The IPv4 network between namespace and driver. Its addresses are slirp4netns's: the gateway
-/// (which is the host, where host loopback is allowed) is number 2, DNS 3, the tap device 100.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Cidr(Ipv4Net);
-
-/// A CIDR that cannot be used.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum CidrError {
-    #[error("not an IPv4 network such as 10.41.0.0/16")]
-    Syntax,
-    #[error("host bits are set; the network is {network}")]
-    HostBits { network: Ipv4Net },
-    #[error("the prefix length must be from 1 to 25, so that the tap device's address (number 100) fits")]
-    PrefixLength,
-}
-
-impl Cidr {
-    /// The tap device's own address.
-    pub fn tap(&self) -> Ipv4Addr {
-        self.number(100)
-    }
-
-    /// The default route, and the host's 127.0.0.1 where that is allowed.
-    pub fn gateway(&self) -> Ipv4Addr {
-        self.number(2)
-    }
-
-    /// The driver's DNS forwarder.
-    pub fn dns(&self) -> Ipv4Addr {
-        self.number(3)
-    }
-
-    /// The network itself.
-    pub fn network(&self) -> Ipv4Net {
-        self.0
-    }
-
-    fn number(&self, host: u32) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.0.network()) + host)
-    }
-}
-
-impl Default for Cidr {
-    fn default() -> Self {
-        Self(Ipv4Net::new_assert(Ipv4Addr::new(10, 41, 0, 0), 16))
-    }
-}
-
-impl FromStr for Cidr {
-    type Err = CidrError;
-
-    fn from_str(s: &str) -> Result<Self, CidrError> {
-        let net: Ipv4Net = s.parse().map_err(|_| CidrError::Syntax)?;
-        if net.addr() != net.network() {
-            return Err(CidrError::HostBits { network: net.trunc() });
-        }
-        if !(1..=25).contains(&net.prefix_len()) {
-            return Err(CidrError::PrefixLength);
-        }
-        Ok(Self(net))
-    }
-}
-
-impl TryFrom<String> for Cidr {
-    type Error = CidrError;
-
-    fn try_from(s: String) -> Result<Self, CidrError> {
-        s.parse()
-    }
-}
-
-impl From<Cidr> for String {
-    fn from(cidr: Cidr) -> Self {
-        cidr.to_string()
-    }
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     fn parse(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let vars = vars.iter().map(|(n, v)| (n.to_string(), v.to_string()));
@@ -303,6 +273,16 @@ mod tests {
     }
 
     #[test]
+    fn drivers_are_chosen_by_name() {
+        let config = parse(&[("K3S_ROOTLESS_NET_DRIVER", "pasta"), ("K3S_ROOTLESS_PORT_DRIVER", "none")]).unwrap();
+        assert_eq!((config.net_driver, config.port_driver, config.mtu), (NetDriver::Pasta, PortDriver::None, 65_520));
+        let config = parse(&[("K3S_ROOTLESS_NET_DRIVER", "pasta"), ("K3S_ROOTLESS_MTU", "1400")]).unwrap();
+        assert_eq!(config.mtu, 1400);
+        let both = [("K3S_ROOTLESS_PORT_DRIVER", "slirp4netns"), ("K3S_ROOTLESS_NET_DRIVER", "pasta")];
+        assert_eq!(parse(&both).unwrap_err(), ConfigError::PortDriverAlone);
+    }
+
+    #[test]
     fn what_cannot_be_understood_is_an_error() {
         for (name, value) in [
             ("K3S_ROOTLESS_MTU", "a lot"),
@@ -315,6 +295,7 @@ mod tests {
             ("K3S_ROOTLESS_ENABLE_IPV6", "maybe"),
             ("K3S_ROOTLESS_DISABLE_HOST_LOOPBACK", "yes"),
             ("K3S_ROOTLESS_PORT_DRIVER", "magic"),
+            ("K3S_ROOTLESS_NET_DRIVER", "vpnkit"),
             ("K3S_ROOTLESS_COPYUPDIRS", "opt"),
             ("K3S_ROOTLESS_COPYUPDIRS", "/opt,/"),
             ("K3S_ROOTLESS_COPYUPDIRS", "/opt/../etc"),

@@ -14,7 +14,7 @@ pub enum Error {
     #[error("--rootless is for ordinary users; run it as one, or leave it out to run as root")]
     Root,
     /// The host lacks something.
-    #[error(transparent)]
+    #[error("{0}; {remedy}", remedy = .0.remedy())]
     Check(#[from] CheckError),
     /// The state directory cannot be used.
     #[error(transparent)]
@@ -25,6 +25,13 @@ pub enum Error {
     Namespace(#[from] NamespaceError),
     #[error("cannot set up the namespaces: {error}")]
     SetUp { error: String },
+    #[error(
+        "K3S_ROOTLESS_NET_DRIVER has changed to or from none, and pods still run in the old network; end them with k3s-killall.sh, or set it back"
+    )]
+    NetDriverChanged,
+    /// What the caller wanted done before.
+    #[error("{0}")]
+    Before(Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     Network(#[from] NetworkError),
     #[error("the rootless launcher cannot {doing}: {source}")]

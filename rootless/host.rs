@@ -2,16 +2,16 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
-use crate::config::Cidr;
-use crate::port::{OpenPort, PortError, PortReply, Protocol};
-use crate::{CHILD_FD, name_resolution, namespaces};
+use crate::config::{Cidr, PortDriver};
+use crate::port::{HostPort, PortError, PortReply, PortRequest, Protocol};
+use crate::{CHILD_FD, lifeline, name_resolution, namespaces};
 
 static HOST: OnceLock<Host> = OnceLock::new();
 
@@ -25,8 +25,17 @@ pub struct Info {
     pub uid: u32,
     pub gid: u32,
     pub user: String,
-    /// The way out; absent without a network driver.
-    pub network: Option<NetworkInfo>,
+    /// The init of the namespaces, by its pid on the host: the one for nsenter(1).
+    pub init_pid: i32,
+    /// Name of the network driver.
+    pub net_driver: String,
+    pub network: NetworkInfo,
+    /// How ports of the host come inside.
+    pub port_driver: PortDriver,
+    /// Whether the host's loopback can't be reached.
+    pub disable_host_loopback: bool,
+    /// Where `api.sock` is to be served.
+    pub state_dir: PathBuf,
     /// What the kernel did not permit, worth a line in the log.
     pub warnings: Vec<String>,
 }
@@ -39,10 +48,10 @@ pub struct NetworkInfo {
     pub device: String,
     /// Its own address.
     pub address: Ipv4Addr,
-    /// The default route.
-    pub gateway: Ipv4Addr,
+    /// The default route, where there is a way out.
+    pub gateway: Option<Ipv4Addr>,
     /// The driver's DNS forwarder.
-    pub dns: Ipv4Addr,
+    pub dns: Option<Ipv4Addr>,
     pub cidr: Cidr,
     /// In bytes.
     pub mtu: u32,
@@ -59,7 +68,7 @@ struct Inner {
     info: Info,
     /// One question at a time; the launcher answers within microseconds.
     channel: Mutex<Channel>,
-    /// Its other end closes when the launcher dies, see [`tie_to`].
+    /// Its other end closes when the launcher dies, see [`lifeline::tie_to`].
     _lifeline: OwnedFd,
 }
 
@@ -85,35 +94,72 @@ impl Host {
         &self.0.info
     }
 
-    /// A listener on the host's own network. Closing it frees the port.
+    /// A listener on the host's own network. Closing it frees the port. With the port driver `none` it is a listener on
+    /// the loopback inside; with `slirp4netns` it listens inside, and the port is led to it until [`Self::close`].
     ///
     /// # Errors
     /// The port is in use, not permitted, or the host has no such address.
     pub fn listen_tcp(&self, address: SocketAddr) -> Result<TcpListener, PortError> {
-        self.open(OpenPort { protocol: Protocol::Tcp, address }).map(TcpListener::from)
+        if self.0.info.port_driver == PortDriver::None {
+            let inside = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port());
+            return TcpListener::bind(inside).map_err(|e| inside_error(Protocol::Tcp, address, e));
+        }
+        self.open(HostPort { protocol: Protocol::Tcp, address }).map(TcpListener::from)
     }
 
-    /// A bound socket on the host's own network. Closing it frees the port.
+    /// A bound socket on the host's own network. Closing it frees the port, as with [`Self::listen_tcp`].
     ///
     /// # Errors
-    /// As [`Self::listen_tcp`].
+    /// As [`Self::listen_tcp`], and always with the port driver `none`.
     pub fn bind_udp(&self, address: SocketAddr) -> Result<UdpSocket, PortError> {
-        self.open(OpenPort { protocol: Protocol::Udp, address }).map(UdpSocket::from)
+        self.open(HostPort { protocol: Protocol::Udp, address }).map(UdpSocket::from)
     }
 
-    fn open(&self, port: OpenPort) -> Result<OwnedFd, PortError> {
-        let OpenPort { protocol, address } = port;
-        let failed = |source| PortError::Launcher { protocol, address, source };
+    /// Has the port driver give a port up whose socket has been closed. Closing what is not open is no error.
+    ///
+    /// # Errors
+    /// The driver can't, or the launcher is gone.
+    pub fn close(&self, protocol: Protocol, address: SocketAddr) -> Result<(), PortError> {
+        let port = HostPort { protocol, address };
+        self.ask(port, PortRequest::Close { port }).map(drop)
+    }
+
+    fn open(&self, port: HostPort) -> Result<OwnedFd, PortError> {
+        if self.0.info.port_driver != PortDriver::Slirp4netns {
+            let none = || PortError::launcher(port, io::Error::other("no socket came with the answer"));
+            return self.ask(port, PortRequest::Open { port, inside: None })?.ok_or_else(none);
+        }
+        let failed = |e| inside_error(port.protocol, port.address, e);
+        // Not the device's address: it is gone for a moment when the network driver is started anew.
+        let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        let (address, socket) = match port.protocol {
+            Protocol::Tcp => TcpListener::bind(any).and_then(|s| Ok((s.local_addr()?, OwnedFd::from(s)))),
+            Protocol::Udp => UdpSocket::bind(any).and_then(|s| Ok((s.local_addr()?, OwnedFd::from(s)))),
+        }
+        .map_err(failed)?;
+        let inside = SocketAddr::new(self.0.info.network.address.into(), address.port());
+        self.ask(port, PortRequest::Open { port, inside: Some(inside) })?;
+        Ok(socket)
+    }
+
+    fn ask(&self, port: HostPort, request: PortRequest) -> Result<Option<OwnedFd>, PortError> {
+        let failed = |source| PortError::launcher(port, source);
         // A panic elsewhere cannot leave a question half asked: a packet is sent whole.
         let channel = self.0.channel.lock().unwrap_or_else(PoisonError::into_inner);
-        channel.send(&port, None).map_err(failed)?;
+        channel.send(&request, None).map_err(failed)?;
         match channel.receive::<PortReply>().map_err(failed)? {
-            Some((PortReply::Opened, Some(socket))) => Ok(socket),
-            Some((PortReply::Opened, None)) => Err(failed(io::Error::other("no socket came with the answer"))),
+            Some((PortReply::Done, socket)) => Ok(socket),
             Some((PortReply::Failed { errno }, _)) => Err(PortError::host(port, errno)),
+            Some((PortReply::Refused { reason }, _)) => {
+                Err(PortError::Refused { protocol: port.protocol, address: port.address, reason })
+            }
             None => Err(failed(io::ErrorKind::BrokenPipe.into())),
         }
     }
+}
+
+fn inside_error(protocol: Protocol, address: SocketAddr, source: io::Error) -> PortError {
+    PortError::Host { protocol, address, source }
 }
 
 /// Whether this process was started by the launcher, in the namespaces.
@@ -140,53 +186,8 @@ pub(crate) fn if_asked() -> Result<(), EnterError> {
     let gone = || EnterError::Launcher(io::ErrorKind::BrokenPipe.into());
     let (info, lifeline) = channel.receive::<Info>().map_err(EnterError::Launcher)?.ok_or_else(gone)?;
     let lifeline = lifeline.ok_or_else(gone)?;
-    tie_to(&lifeline).map_err(EnterError::Launcher)?;
-    name_resolution::write(info.network.as_ref()).map_err(EnterError::NameResolution)?;
+    lifeline::tie_to(&lifeline).map_err(EnterError::Launcher)?;
+    name_resolution::write(&info.network).map_err(EnterError::NameResolution)?;
     HOST.get_or_init(|| Host(Arc::new(Inner { info, channel: Mutex::new(channel), _lifeline: lifeline })));
     Ok(())
-}
-
-/// Has the kernel kill this process when the pipe's writer closes: a second line besides the
-/// parent-death signal, which a change of credentials clears. It takes no thread that reads:
-/// a pipe whose last writer goes signals its asynchronous readers (fcntl(2), `F_SETSIG`).
-fn tie_to(pipe: &OwnedFd) -> io::Result<()> {
-    let (fd, pid) = (pipe.as_raw_fd(), std::process::id() as libc::pid_t);
-    // SAFETY: both take a descriptor, which is open, and an integer.
-    let set = unsafe { libc::fcntl(fd, libc::F_SETOWN, pid) == 0 && libc::fcntl(fd, F_SETSIG, libc::SIGKILL) == 0 };
-    if !set {
-        return Err(io::Error::last_os_error());
-    }
-    let flags = OFlag::from_bits_retain(fcntl(pipe, FcntlArg::F_GETFL)?);
-    fcntl(pipe, FcntlArg::F_SETFL(flags | OFlag::O_ASYNC))?;
-    // The writer may have closed before the kernel was told to watch.
-    if crate::process::wait_readable(pipe, std::time::Duration::ZERO)? {
-        return Err(io::ErrorKind::BrokenPipe.into());
-    }
-    Ok(())
-}
-
-/// From the kernel's `asm-generic/fcntl.h`, the same on every architecture.
-const F_SETSIG: libc::c_int = 10;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::process::{CommandExt, ExitStatusExt};
-    use std::process::Command;
-
-    #[test]
-    fn a_process_tied_to_a_pipe_dies_with_its_writer() {
-        let (reader, writer) = io::pipe().unwrap();
-        let reader = OwnedFd::from(reader);
-        let mut command = Command::new("sleep");
-        command.arg("100000");
-        // Passed on, since what is tied is the open pipe and not its number.
-        rustix::io::fcntl_setfd(&reader, rustix::io::FdFlags::empty()).unwrap();
-        // SAFETY: `tie_to` makes system calls only.
-        unsafe { command.pre_exec(move || tie_to(&reader)) };
-        let mut child = command.spawn().unwrap();
-        assert_eq!(child.try_wait().unwrap(), None);
-        drop(writer);
-        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
-    }
 }

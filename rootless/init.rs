@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub(crate) struct SetUp {
     pub state_dir: PathBuf,
     pub copy_up_dirs: Vec<PathBuf>,
     pub binds: Vec<Bind>,
+    /// An address for the loopback device, where no network driver brings a device of its own.
+    pub loopback: Option<Ipv4Addr>,
 }
 
 /// It is set up, or could not be.
@@ -86,7 +89,11 @@ fn serve_launcher(channel: &Channel) -> io::Result<Option<SetUp>> {
     let Some((set_up, _)) = channel.receive::<SetUp>()? else { return Ok(None) };
     let done = mounts::set_up(&set_up.state_dir, &set_up.copy_up_dirs, &set_up.binds)
         .map_err(|e| e.to_string())
-        .and_then(|w| loopback::up().map(|()| w).map_err(|e| format!("cannot set up the loopback device: {e}")));
+        .and_then(|warnings| {
+            let addressed = || set_up.loopback.map_or(Ok(()), loopback::add_address);
+            let up = loopback::up().and_then(|()| addressed());
+            up.map(|()| warnings).map_err(|e| format!("cannot set up the loopback device: {e}"))
+        });
     let (error, warnings) = match done {
         Ok(warnings) => (None, warnings),
         Err(error) => (Some(error), Vec::new()),

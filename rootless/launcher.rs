@@ -16,15 +16,15 @@ use tracing::{info, warn};
 
 use crate::channel::Channel;
 use crate::checks;
-use crate::config::Config;
+use crate::config::{Config, NetDriver};
 use crate::error::Error;
-use crate::host::{Info, NetworkInfo};
+use crate::host::Info;
 use crate::init::{self, Keep, Mapped, Ready, SetUp};
+use crate::memory;
 use crate::namespaces::{self, Program};
-use crate::network::{NetworkDriver, NetworkError, RunningDriver, TAP, last_words};
-use crate::port::{self, OpenPort};
+use crate::network::{self, NetworkDriver, NetworkError, RunningDriver, last_words};
+use crate::port::{self, PortDriver, PortRequest};
 use crate::process::{self, ProcessId};
-use crate::slirp4netns::{Slirp4netns, Slirp4netnsDriver};
 use crate::state::{InitRecord, StateDir};
 
 /// What is passed on to the server.
@@ -53,6 +53,18 @@ impl Exit {
     }
 }
 
+/// What is done on the host before there are namespaces, such as a move into a cgroup of one's own. It runs with the
+/// state directory locked and everything else found to be in order; what it returns are warnings for the server's log.
+pub type Before<'a> = dyn FnMut() -> Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> + 'a;
+
+/// [`launch_after`] nothing.
+///
+/// # Errors
+/// As [`launch_after`].
+pub fn launch(config: &Config, argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Error> {
+    launch_after(config, argv, &mut || Ok(Vec::new()))
+}
+
 /// Runs this program anew, with these arguments (the first is its name), as root of its own
 /// namespaces, and returns when it has ended. Namespaces that an earlier launch on the same state
 /// directory left behind, because pods run in them, are joined.
@@ -63,25 +75,31 @@ impl Exit {
 /// # Errors
 /// Something is missing on the host, another launcher serves the state directory, or a step
 /// failed; what had been started by then is ended.
-pub fn launch(config: &Config, argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Error> {
+pub fn launch_after(
+    config: &Config,
+    argv: impl IntoIterator<Item = OsString>,
+    before: &mut Before<'_>,
+) -> Result<Exit, Error> {
     namespaces::single_threaded()?;
     if getuid().is_root() {
         return Err(Error::Root);
     }
     let signals = Signals::block().map_err(|source| Error::Launcher { doing: "block signals", source })?;
     let program = Program::itself(argv, std::env::vars_os())?;
+    checks::data_dir(&config.host, config.data_dir())?;
     let state = StateDir::create(&config.state_dir)?;
     // Held until the end; the init inside watches for it to be closed.
     let _lock = state.lock()?;
-    checks::tun(&config.host)?;
-    let slirp = Slirp4netns::find(&config.host).map_err(checks::CheckError::from)?;
-    let driver = Slirp4netnsDriver::new(slirp, config).map_err(checks::CheckError::from)?;
+    let driver = network::driver(config, &state)?;
+    let ports = port::driver(config, &state);
+    let warnings = before().map_err(Error::Before)?;
 
-    let namespaces = match join(&state, config)? {
+    let mut namespaces = match join(&state, config)? {
         Some(namespaces) => namespaces,
         None => make(&state, config)?,
     };
-    let mut session = Session::start(&driver, &state, &namespaces, program)?;
+    namespaces.record.warnings.extend(warnings);
+    let mut session = Session::start(&*driver, ports, &namespaces, program)?;
     let served = session.introduce(config, &namespaces).and_then(|()| session.serve(&signals));
     match served {
         Ok(exit) => {
@@ -120,6 +138,9 @@ fn join(state: &StateDir, config: &Config) -> Result<Option<Namespaces>, Error> 
         waited.map_err(|source| Error::Launcher { doing: "wait for the end of the old namespaces", source })?;
         return Ok(None);
     }
+    if record.isolated != (config.net_driver == NetDriver::None) {
+        return Err(Error::NetDriverChanged);
+    }
     info!(pid = record.process.pid, "joining the namespaces of an earlier start");
     if record.copy_up_dirs != config.copy_up_dirs {
         let warning =
@@ -132,6 +153,7 @@ fn join(state: &StateDir, config: &Config) -> Result<Option<Namespaces>, Error> 
 /// New ones, set up and recorded.
 fn make(state: &StateDir, config: &Config) -> Result<Namespaces, Error> {
     let mapping = checks::id_mapping(&config.host, getuid().as_raw(), getgid().as_raw())?;
+    let isolated = config.net_driver == NetDriver::None;
     let channel = |source| Error::Launcher { doing: "speak with the namespaces' init", source };
     let (here, there) = Channel::pair().map_err(channel)?;
     // It has no use for the user's environment, which may be large.
@@ -146,6 +168,7 @@ fn make(state: &StateDir, config: &Config) -> Result<Namespaces, Error> {
             state_dir: config.state_dir.clone(),
             copy_up_dirs: config.copy_up_dirs.clone(),
             binds: config.binds.clone(),
+            loopback: isolated.then(|| config.cidr.tap()),
         };
         here.send(&set_up, None).map_err(channel)?;
         let gone = || channel(io::ErrorKind::UnexpectedEof.into());
@@ -154,7 +177,8 @@ fn make(state: &StateDir, config: &Config) -> Result<Namespaces, Error> {
             return Err(Error::SetUp { error });
         }
         let process = ProcessId::of(pid).map_err(channel)?;
-        let record = InitRecord { process, copy_up_dirs: config.copy_up_dirs.clone(), warnings: ready.warnings };
+        let copy_up_dirs = config.copy_up_dirs.clone();
+        let record = InitRecord { process, copy_up_dirs, isolated, warnings: ready.warnings };
         state.record_init(&record)?;
         here.send(&Keep, None).map_err(channel)?;
         info!(pid, "made new namespaces");
@@ -179,19 +203,19 @@ struct Session<'a> {
     /// The other end, until the server has it.
     lifeline_there: Option<io::PipeReader>,
     start_driver: &'a dyn NetworkDriver,
+    ports: Box<dyn PortDriver>,
     driver: Option<RunningDriver>,
     driver_ends: VecDeque<Instant>,
     init: i32,
     /// To be reaped, if it is our child.
     our_init: Option<Pid>,
-    log: std::path::PathBuf,
 }
 
 impl<'a> Session<'a> {
     /// Starts both. The server waits until it is introduced, which is when the network is there.
     fn start(
         start_driver: &'a dyn NetworkDriver,
-        state: &StateDir,
+        ports: Box<dyn PortDriver>,
         namespaces: &Namespaces,
         program: Program,
     ) -> Result<Self, Error> {
@@ -206,14 +230,14 @@ impl<'a> Session<'a> {
             _lifeline: lifeline,
             lifeline_there: Some(lifeline_there),
             start_driver,
+            ports,
             driver: None,
             driver_ends: VecDeque::new(),
             init,
             our_init: namespaces.ours.then(|| Pid::from_raw(init)),
-            log: state.driver_log(),
         };
-        match start_driver.start(init, &session.log) {
-            Ok(driver) => session.driver = Some(driver),
+        match start_driver.start(init) {
+            Ok(driver) => session.driver = driver,
             Err(e) => {
                 session.abandon();
                 return Err(e.into());
@@ -230,15 +254,12 @@ impl<'a> Session<'a> {
             uid,
             gid: getgid().as_raw(),
             user: checks::user_name(&config.host, uid),
-            network: Some(NetworkInfo {
-                device: TAP.to_owned(),
-                address: config.cidr.tap(),
-                gateway: config.cidr.gateway(),
-                dns: config.cidr.dns(),
-                cidr: config.cidr,
-                mtu: config.mtu,
-                ipv6: config.enable_ipv6,
-            }),
+            init_pid: namespaces.record.process.pid,
+            net_driver: self.start_driver.name().to_owned(),
+            network: self.start_driver.network(),
+            port_driver: config.port_driver,
+            disable_host_loopback: config.disable_host_loopback,
+            state_dir: config.state_dir.clone(),
             warnings: namespaces.record.warnings.clone(),
         };
         let lifeline = self.lifeline_there.take();
@@ -253,6 +274,7 @@ impl<'a> Session<'a> {
     fn serve(&mut self, signals: &Signals) -> Result<Exit, Error> {
         let failed = |doing| move |source| Error::Launcher { doing, source };
         let mut connected = true;
+        memory::release();
         // The network cannot be brought back: said when the server has ended.
         let mut lost = None;
         loop {
@@ -305,9 +327,9 @@ impl<'a> Session<'a> {
     }
 
     /// One question of the server. False when it will ask no more.
-    fn answer(&self) -> bool {
-        let done = match self.channel.receive::<OpenPort>() {
-            Ok(Some((port, _))) => port::serve(&self.channel, port),
+    fn answer(&mut self) -> bool {
+        let done = match self.channel.receive::<PortRequest>() {
+            Ok(Some((request, _))) => port::serve(&mut *self.ports, &self.channel, request),
             Ok(None) => return false,
             Err(e) => Err(e),
         };
@@ -342,17 +364,18 @@ impl<'a> Session<'a> {
         let wait = |source| NetworkError::Io { driver, doing: "wait", source };
         let Some(running) = &mut self.driver else { return Ok(()) };
         let Some(status) = running.try_wait().map_err(wait)? else { return Ok(()) };
+        let output = last_words(running.log());
         self.driver = None;
         let now = Instant::now();
         self.driver_ends.retain(|end| now - *end < Duration::from_secs(60));
         self.driver_ends.push_back(now);
-        let output = last_words(&self.log);
         let times = self.driver_ends.len();
         if times > DRIVER_RESTARTS {
             return Err(NetworkError::KeepsEnding { driver, times, output });
         }
         warn!(driver, %status, output, "the network driver has ended; starting it anew");
-        self.driver = Some(self.start_driver.start(self.init, &self.log)?);
+        self.driver = self.start_driver.start(self.init)?;
+        self.ports.network_restarted();
         Ok(())
     }
 

@@ -38,6 +38,7 @@
 //! }
 //! ```
 
+mod api;
 mod channel;
 pub mod checks;
 pub mod config;
@@ -46,22 +47,28 @@ mod error;
 mod host;
 pub mod init;
 mod launcher;
+mod lifeline;
 mod loopback;
+mod memory;
 mod mounts;
 mod name_resolution;
 pub mod namespaces;
 pub mod network;
 pub mod port;
 pub mod process;
-pub mod slirp4netns;
+mod published;
+mod relay;
 pub mod state;
 pub mod subid;
 
+pub use api::{ApiError, serve_api};
 pub use config::{Config, ConfigError};
 pub use error::Error;
 pub use host::{EnterError, Host, Info, NetworkInfo, is_child};
-pub use launcher::{Exit, launch};
+pub use launcher::{Before, Exit, launch, launch_after};
 pub use port::{PortError, Protocol};
+pub use published::{LOW_PORT_OFFSET, PortId, PublishError, PublishedPort, PublishedPorts};
+pub use relay::CONNECTION_MARK;
 pub use state::{StateError, killall};
 
 /// Tells the server that it is in the namespaces, and by which descriptor it speaks with the

@@ -11,11 +11,12 @@ use crate::copy_up::ORIGINALS;
 use crate::host::NetworkInfo;
 
 /// Writes both anew. They lie in the copied-up /etc, so the host's stay as they are.
-pub(crate) fn write(network: Option<&NetworkInfo>) -> io::Result<()> {
-    let Some(network) = network else { return Ok(()) };
+pub(crate) fn write(network: &NetworkInfo) -> io::Result<()> {
     let hosts = original("hosts");
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    replace("/etc/resolv.conf", &resolv_conf(&original("resolv.conf"), network.dns.into()))?;
+    if let Some(dns) = network.dns {
+        replace("/etc/resolv.conf", &resolv_conf(&original("resolv.conf"), dns.into()))?;
+    }
     replace("/etc/hosts", &hosts_file(&hosts, &hostname, network.address.into()))
 }
 

@@ -1,13 +1,28 @@
 //! Network drivers: a program on the host that gives the namespace a way out.
 
-use std::fs;
+mod none;
+pub mod pasta;
+pub mod slirp4netns;
+
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use crate::checks::{self, CheckError};
+use crate::config::{Config, NetDriver};
+use crate::host::NetworkInfo;
 use crate::process::ProcessId;
+use crate::state::StateDir;
+
+use none::NoDriver;
+use pasta::{Pasta, PastaDriver};
+use slirp4netns::{Slirp4netns, Slirp4netnsDriver};
 
 /// Name of the device a driver makes inside.
 pub const TAP: &str = "tap0";
@@ -22,12 +37,31 @@ pub trait NetworkDriver {
     /// The program, as it stands in messages.
     fn name(&self) -> &'static str;
 
-    /// Starts it for the network namespace of `init`, and returns once [`TAP`] has its address and
-    /// the default route. Its output goes to the file `log`.
+    /// What it gives the namespace.
+    fn network(&self) -> NetworkInfo;
+
+    /// Starts it for the network namespace of `init`, and returns once the device has its address and the default
+    /// route. `None` where there is nothing to run.
     ///
     /// # Errors
     /// It cannot be started, fails, or is not ready in time; its own words are in the error.
-    fn start(&self, init: i32, log: &Path) -> Result<RunningDriver, NetworkError>;
+    fn start(&self, init: i32) -> Result<Option<RunningDriver>, NetworkError>;
+}
+
+/// The driver that the configuration names, with all that it needs on the host.
+///
+/// # Errors
+/// Something that it needs is missing.
+pub(crate) fn driver(config: &Config, state: &StateDir) -> Result<Box<dyn NetworkDriver>, CheckError> {
+    if config.net_driver == NetDriver::None {
+        return Ok(Box::new(NoDriver::new(config)));
+    }
+    checks::tun(&config.host)?;
+    checks::cidr(&config.host, config.cidr.network())?;
+    Ok(match config.net_driver {
+        NetDriver::Pasta => Box::new(PastaDriver::new(Pasta::find(&config.host)?, config, state)),
+        _ => Box::new(Slirp4netnsDriver::new(Slirp4netns::find(&config.host)?, config, state)?),
+    })
 }
 
 /// The driver failed.
@@ -40,7 +74,7 @@ pub enum NetworkError {
     #[error("network driver {driver} was not ready within 10 seconds: {output}")]
     NotReady { driver: &'static str, output: String },
     #[error(
-        "device {TAP} of an earlier network driver is still in the namespace; end that driver (pgrep -u $(id -u) slirp4netns)"
+        "device {TAP} of an earlier network driver is still in the namespace; find that driver with: pgrep -u $(id -u) -l 'slirp4netns|pasta'"
     )]
     OldDevice,
     #[error("network driver {driver} keeps ending ({times} times within a minute), last: {output}")]
@@ -51,25 +85,26 @@ pub enum NetworkError {
 #[derive(Debug)]
 pub struct RunningDriver {
     child: Child,
-    /// The driver leaves when this is closed; the kernel closes it even when we are killed.
-    _exit: OwnedFd,
+    log: PathBuf,
+    /// The driver ends when this is closed; the kernel closes it even when we are killed.
+    _lifeline: OwnedFd,
 }
 
 impl RunningDriver {
-    /// Waits for the byte on `ready` with which a driver says that the device is up.
-    pub(crate) fn when_ready(
+    /// Waits for the first byte on `ready`, with which a driver says that the device is up.
+    fn when_ready(
         driver: &'static str,
         mut child: Child,
-        ready: io::PipeReader,
-        exit: OwnedFd,
+        mut ready: impl io::Read + std::os::fd::AsFd,
+        lifeline: OwnedFd,
         log: &Path,
     ) -> Result<Self, NetworkError> {
         let io = |doing| move |source| NetworkError::Io { driver, doing, source };
         let in_time = crate::process::wait_readable(&ready, PATIENCE).map_err(io("wait for its readiness"))?;
         let mut byte = [0_u8; 1];
-        let said = if in_time { io::Read::read(&mut &ready, &mut byte).map_err(io("read its readiness"))? } else { 0 };
+        let said = if in_time { ready.read(&mut byte).map_err(io("read its readiness"))? } else { 0 };
         if said == 1 {
-            return Ok(Self { child, _exit: exit });
+            return Ok(Self { child, log: log.to_owned(), _lifeline: lifeline });
         }
         if !in_time {
             child.kill().map_err(io("end what is not ready"))?;
@@ -81,6 +116,11 @@ impl RunningDriver {
         } else {
             NetworkError::NotReady { driver, output }
         })
+    }
+
+    /// Where its output is.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
     }
 
     /// Its pid on the host.
@@ -101,9 +141,9 @@ impl RunningDriver {
     /// # Errors
     /// It could not be waited for.
     pub fn stop(self) -> io::Result<()> {
-        let Self { mut child, _exit } = self;
+        let Self { mut child, _lifeline, .. } = self;
         let process = ProcessId::of(child.id() as i32).ok();
-        drop(_exit);
+        drop(_lifeline);
         let pidfd = process.and_then(|p| p.open().ok().flatten());
         let left = match pidfd {
             Some(fd) => crate::process::wait_readable(&fd, STOP_PATIENCE)?,
@@ -114,6 +154,21 @@ impl RunningDriver {
         }
         child.wait().map(drop)
     }
+}
+
+/// A driver's log, empty.
+fn new_log(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)
+}
+
+/// In the driver's process, before it becomes the driver. Makes system calls only, and allocates nothing.
+fn detach() -> io::Result<()> {
+    // Its own session, so that an interrupt from the terminal does not cut the network off while
+    // the server still ends its work.
+    rustix::process::setsid()?;
+    nix::sys::signal::SigSet::empty().thread_set_mask()?;
+    // The first line; joining a user namespace clears it.
+    Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
 /// Waits until the device of an earlier driver is gone. The kernel removes it when that driver's

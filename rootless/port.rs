@@ -1,25 +1,21 @@
-//! The built-in port driver: the launcher binds on the host and hands the socket itself inside.
-//!
-//! A socket belongs to the network namespace it was made in, wherever its descriptor goes: whoever
-//! accepts on it inside serves the host's port directly. The launcher keeps no copy, so that the
-//! port is free again as soon as the receiver closes the socket or dies.
+//! Ports of the host that lead into the namespaces: what is asked of the launcher, its answers, and the drivers that
+//! fulfil it.
+
+mod builtin;
+mod slirp4netns;
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::net::sockopt::set_socket_reuseaddr;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
-
-/// Connections the kernel keeps for a listener that is busy; Go's and Kubernetes' servers take what
-/// `net.core.somaxconn` allows, whose default this is.
-const BACKLOG: i32 = 4096;
+use crate::config::{self, Config};
+use crate::state::StateDir;
 
 /// Transport of a port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     Tcp,
@@ -35,19 +31,30 @@ impl std::fmt::Display for Protocol {
     }
 }
 
-/// What the namespace asks for.
+/// A port of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct OpenPort {
+pub(crate) struct HostPort {
     pub protocol: Protocol,
     pub address: SocketAddr,
 }
 
-/// The answer; a socket comes along with `Opened`.
+/// What the namespace asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PortRequest {
+    /// `inside` is where a driver that hands in no socket is to lead the port.
+    Open { port: HostPort, inside: Option<SocketAddr> },
+    /// Closing what is not open is no error.
+    Close { port: HostPort },
+}
+
+/// The answer; with the built-in driver a socket comes along with `Done`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum PortReply {
-    Opened,
+    Done,
     Failed { errno: i32 },
+    Refused { reason: String },
 }
 
 /// A port of the host that could not be had.
@@ -64,13 +71,15 @@ pub enum PortError {
     NoAddress { protocol: Protocol, address: SocketAddr },
     #[error("cannot open {protocol} port {address} of the host: {source}")]
     Host { protocol: Protocol, address: SocketAddr, source: io::Error },
+    #[error("the port driver will not open {protocol} port {address} of the host: {reason}")]
+    Refused { protocol: Protocol, address: SocketAddr, reason: String },
     #[error("cannot ask the launcher for {protocol} port {address} of the host: {source}")]
     Launcher { protocol: Protocol, address: SocketAddr, source: io::Error },
 }
 
 impl PortError {
-    pub(crate) fn host(port: OpenPort, errno: i32) -> Self {
-        let OpenPort { protocol, address } = port;
+    pub(crate) fn host(port: HostPort, errno: i32) -> Self {
+        let HostPort { protocol, address } = port;
         let source = io::Error::from_raw_os_error(errno);
         match source.kind() {
             io::ErrorKind::AddrInUse => Self::InUse { protocol, address },
@@ -79,72 +88,66 @@ impl PortError {
             _ => Self::Host { protocol, address, source },
         }
     }
+
+    pub(crate) fn launcher(port: HostPort, source: io::Error) -> Self {
+        Self::Launcher { protocol: port.protocol, address: port.address, source }
+    }
+}
+
+/// Why a driver did not open or close a port.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    Kernel(rustix::io::Errno),
+    Driver(String),
+}
+
+/// Brings ports of the host inside. Lives in the launcher, on the host.
+pub(crate) trait PortDriver {
+    /// The socket, where it is handed in.
+    fn open(&mut self, port: HostPort, inside: Option<SocketAddr>) -> Result<Option<OwnedFd>, Refusal>;
+
+    fn close(&mut self, port: HostPort) -> Result<(), Refusal>;
+
+    /// The network driver has been started anew, and knows of no port.
+    fn network_restarted(&mut self);
+}
+
+/// The driver that the configuration names.
+pub(crate) fn driver(config: &Config, state: &StateDir) -> Box<dyn PortDriver> {
+    match config.port_driver {
+        config::PortDriver::Builtin => Box::new(builtin::Builtin),
+        config::PortDriver::Slirp4netns => Box::new(slirp4netns::Slirp4netns::new(state.slirp4netns_socket())),
+        config::PortDriver::None => Box::new(NoPorts),
+    }
 }
 
 /// Answers one request of the namespace.
 ///
 /// # Errors
 /// The answer could not be sent.
-pub(crate) fn serve(channel: &Channel, port: OpenPort) -> io::Result<()> {
-    match open(port) {
-        Ok(socket) => channel.send(&PortReply::Opened, Some(socket.as_fd())),
-        Err(e) => channel.send(&PortReply::Failed { errno: e.raw_os_error() }, None),
-    }
-}
-
-fn open(port: OpenPort) -> rustix::io::Result<OwnedFd> {
-    let family = if port.address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let kind = match port.protocol {
-        Protocol::Tcp => SocketType::STREAM,
-        Protocol::Udp => SocketType::DGRAM,
+pub(crate) fn serve(driver: &mut dyn PortDriver, channel: &Channel, request: PortRequest) -> io::Result<()> {
+    let done = match request {
+        PortRequest::Open { port, inside } => driver.open(port, inside),
+        PortRequest::Close { port } => driver.close(port).map(|()| None),
     };
-    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
-    if port.protocol == Protocol::Tcp {
-        // A restarted server must not wait for connections of its predecessor in TIME_WAIT. With
-        // UDP the same option would let two programs share a port.
-        set_socket_reuseaddr(&socket, true)?;
+    match done {
+        Ok(socket) => channel.send(&PortReply::Done, socket.as_ref().map(AsFd::as_fd)),
+        Err(Refusal::Kernel(e)) => channel.send(&PortReply::Failed { errno: e.raw_os_error() }, None),
+        Err(Refusal::Driver(reason)) => channel.send(&PortReply::Refused { reason }, None),
     }
-    bind(&socket, &port.address)?;
-    if port.protocol == Protocol::Tcp {
-        listen(&socket, BACKLOG)?;
-    }
-    Ok(socket)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// `K3S_ROOTLESS_PORT_DRIVER=none`: no port of the host is ever opened.
+struct NoPorts;
 
-    fn port(protocol: Protocol, address: &str) -> OpenPort {
-        OpenPort { protocol, address: address.parse().unwrap() }
+impl PortDriver for NoPorts {
+    fn open(&mut self, _: HostPort, _: Option<SocketAddr>) -> Result<Option<OwnedFd>, Refusal> {
+        Err(Refusal::Driver("K3S_ROOTLESS_PORT_DRIVER is none".into()))
     }
 
-    #[test]
-    fn a_port_in_use_is_named() {
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = OpenPort { protocol: Protocol::Tcp, address: taken.local_addr().unwrap() };
-        let errno = open(port).unwrap_err().raw_os_error();
-        let error = PortError::host(port, errno);
-        assert!(matches!(error, PortError::InUse { .. }));
-        assert!(error.to_string().contains(&port.address.to_string()));
+    fn close(&mut self, _: HostPort) -> Result<(), Refusal> {
+        Ok(())
     }
 
-    #[test]
-    fn a_udp_port_is_not_shared() {
-        let first = open(port(Protocol::Udp, "127.0.0.1:0")).unwrap();
-        let address = std::net::UdpSocket::from(first.try_clone().unwrap()).local_addr().unwrap();
-        let again = OpenPort { protocol: Protocol::Udp, address };
-        let errno = open(again).unwrap_err().raw_os_error();
-        assert!(matches!(PortError::host(again, errno), PortError::InUse { .. }));
-    }
-
-    #[test]
-    fn each_refusal_is_its_own_error() {
-        let port = port(Protocol::Tcp, "192.0.2.1:443");
-        let errno = open(port).unwrap_err().raw_os_error();
-        assert!(matches!(PortError::host(port, errno), PortError::NoAddress { .. }));
-        let error = PortError::host(port, rustix::io::Errno::ACCESS.raw_os_error());
-        assert!(matches!(error, PortError::Permission { .. }));
-        assert!(error.to_string().contains("ip_unprivileged_port_start=443"), "{error}");
-    }
+    fn network_restarted(&mut self) {}
 }

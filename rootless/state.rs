@@ -51,6 +51,9 @@ pub struct InitRecord {
     pub process: ProcessId,
     /// What was copied up; it can't be changed while the namespaces live.
     pub copy_up_dirs: Vec<PathBuf>,
+    /// Whether the namespaces were made without a way out (`K3S_ROOTLESS_NET_DRIVER=none`).
+    #[serde(default)]
+    pub isolated: bool,
     /// What the kernel did not permit when the namespaces were made.
     pub warnings: Vec<String>,
 }
@@ -82,8 +85,19 @@ impl StateDir {
         self.path.join("lock")
     }
 
-    pub fn driver_log(&self) -> PathBuf {
-        self.path.join("slirp4netns.log")
+    /// What the network driver of this name says.
+    pub(crate) fn driver_log(&self, driver: &str) -> PathBuf {
+        self.path.join(format!("{driver}.log"))
+    }
+
+    /// A pipe by which a network driver says that it is ready.
+    pub(crate) fn driver_ready(&self) -> PathBuf {
+        self.path.join("driver.ready")
+    }
+
+    /// slirp4netns's own API.
+    pub(crate) fn slirp4netns_socket(&self) -> PathBuf {
+        self.path.join("slirp4netns.sock")
     }
 
     fn init_path(&self) -> PathBuf {
@@ -282,7 +296,7 @@ mod tests {
         let state = StateDir::create(&scratch.0).unwrap();
         assert_eq!(state.living_init().unwrap(), None);
         let process = ProcessId::of(std::process::id() as i32).unwrap();
-        let mut record = InitRecord { process, copy_up_dirs: vec!["/etc".into()], warnings: vec![] };
+        let mut record = InitRecord { process, copy_up_dirs: vec!["/etc".into()], isolated: false, warnings: vec![] };
         state.record_init(&record).unwrap();
         assert_eq!(state.living_init().unwrap().as_ref(), Some(&record));
         record.process.start_time += 1;

@@ -55,6 +55,25 @@ pub fn ranges_of(text: &str, name: &str, uid: u32) -> Vec<SubIdRange> {
     parse(text).filter(|(owner, _)| *owner == name || *owner == uid).map(|(_, range)| range).collect()
 }
 
+/// The service that is to be asked for sub-ids, by the text of nsswitch.conf(5); `None` where it is the files. The shadow
+/// suite takes one service only, the first.
+pub(crate) fn service(nsswitch: &str) -> Option<&str> {
+    let line = nsswitch.lines().find_map(|line| line.trim().strip_prefix("subid:"))?;
+    line.split_whitespace().next().filter(|service| *service != "files" && !service.starts_with('#'))
+}
+
+/// What getsubids(1) prints: `0: edge 100000 65536`, a line for each range.
+pub(crate) fn ranges_of_getsubids(text: &str, name: &str) -> Vec<SubIdRange> {
+    let range = |line: &str| {
+        let mut fields = line.split_once(": ")?.1.split_whitespace();
+        let owner = fields.next()?;
+        let (start, count): (u32, u32) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        start.checked_add(count).filter(|_| count > 0 && owner == name)?;
+        Some(SubIdRange { start, count })
+    };
+    text.lines().filter_map(range).collect()
+}
+
 /// The first id from which on nobody has a range, to propose one.
 pub(crate) fn first_free(text: &str) -> u32 {
     let end = parse(text).map(|(_, r)| r.start.saturating_add(r.count)).max();
@@ -136,6 +155,21 @@ mod tests {
         let starts: Vec<_> = found.iter().map(|r| (r.start, r.count)).collect();
         assert_eq!(starts, [(100_000, 65_536), (300_000, 1000), (500_000, 7)]);
         assert_eq!(ranges_of(TEXT, "nobody", 65534), []);
+    }
+
+    #[test]
+    fn the_service_for_sub_ids_is_the_first_that_is_no_file() {
+        assert_eq!(service("passwd: files\nsubid: sss files\n"), Some("sss"));
+        assert_eq!(service("subid:\tfiles\n"), None);
+        assert_eq!(service("passwd: sss\n#subid: sss\n"), None);
+    }
+
+    #[test]
+    fn ranges_of_a_service_are_as_getsubids_prints_them() {
+        let text = "0: edge 100000 65536\n1: edge 300000 5\nError fetching ranges\n";
+        let found = ranges_of_getsubids(text, "edge");
+        assert_eq!(found.iter().map(|r| (r.start, r.count)).collect::<Vec<_>>(), [(100_000, 65_536), (300_000, 5)]);
+        assert_eq!(ranges_of_getsubids(text, "other"), []);
     }
 
     #[test]

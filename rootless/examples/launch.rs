@@ -7,7 +7,12 @@
 //! - `accept`, `receive`: serves one connection or datagram of the last port, and says from whom
 //! - `connect ADDRESS`: connects from inside and says what is received
 //! - `close`: closes all ports
+//! - `who ADDRESS`: from now on answers there, by TCP and UDP, with the client's address
+//! - `publish PROTOCOL LISTEN TARGET`, `withdraw ID`: leads a port of the host to an address inside, and no longer
+//! - `keep`: from now on in the client's name; the test has set up the way back
 //! - `exit STATUS`
+//!
+//! `launch who ADDRESS` only answers there, to be run in a pod's network. rootlesskit's API is served all the while.
 
 use std::error::Error;
 use std::io::{BufRead, Read, Write};
@@ -15,12 +20,21 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
-use k3s_rootless::{Config, Host};
+use k3s_rootless::{Config, Host, Protocol, PublishedPorts};
 
 fn main() -> Result<(), Box<dyn Error>> {
     k3s_rootless::enter()?;
     if let Some(host) = Host::from_env() {
         return serve(&host);
+    }
+    if let [_, command, address] = std::env::args().collect::<Vec<_>>().as_slice()
+        && command == "who"
+    {
+        say_who(address.parse()?)?;
+        println!("ready");
+        loop {
+            std::thread::park();
+        }
     }
     let data_dir = std::env::args_os().nth(1).ok_or("usage: launch DATA_DIR")?;
     let config = Config::from_env(std::env::vars(), data_dir.as_ref(), false)?;
@@ -39,17 +53,59 @@ struct Ports {
     udp: Vec<UdpSocket>,
 }
 
+/// Answers whoever asks with the address they ask from.
+fn say_who(address: SocketAddr) -> Result<(), Box<dyn Error>> {
+    let (listener, socket) = (TcpListener::bind(address)?, UdpSocket::bind(address)?);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // The client may be gone.
+            let _ = stream.peer_addr().and_then(|peer| write!(&stream, "{peer}"));
+        }
+    });
+    std::thread::spawn(move || {
+        while let Ok((_, peer)) = socket.recv_from(&mut [0; 64]) {
+            let _ = socket.send_to(peer.to_string().as_bytes(), peer);
+        }
+    });
+    Ok(())
+}
+
 fn serve(host: &Host) -> Result<(), Box<dyn Error>> {
     let mut ports = Ports::default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let _in_runtime = runtime.enter();
+    let published = PublishedPorts::new(host.clone());
+    runtime.spawn(k3s_rootless::serve_api(published.clone())?);
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let (command, argument) = line.split_once(' ').unwrap_or((&line, ""));
-        let answer = answer(host, &mut ports, command, argument).unwrap_or_else(|e| format!("error: {e}"));
+        let answer = match command {
+            "publish" | "withdraw" => runtime.block_on(publish(&published, argument)),
+            "keep" => {
+                published.keep_client_addresses();
+                Ok("kept".to_owned())
+            }
+            _ => answer(host, &mut ports, command, argument),
+        };
+        let answer = answer.unwrap_or_else(|e| format!("error: {e}"));
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}\n.", answer.trim_end())?;
         out.flush()?;
     }
     Ok(())
+}
+
+async fn publish(published: &PublishedPorts, argument: &str) -> Result<String, Box<dyn Error>> {
+    let words: Vec<&str> = argument.split(' ').collect();
+    match words.as_slice() {
+        [protocol, listen, target] => {
+            let protocol = if *protocol == "tcp" { Protocol::Tcp } else { Protocol::Udp };
+            let port = published.publish(protocol, listen.parse()?, target.parse()?).await?;
+            Ok(format!("{} {}", port.id, port.listen))
+        }
+        [id] => published.withdraw(id.parse()?).await.map(|()| "withdrawn".to_owned()).map_err(Into::into),
+        _ => Err("publish PROTOCOL LISTEN TARGET".into()),
+    }
 }
 
 fn answer(host: &Host, ports: &mut Ports, command: &str, argument: &str) -> Result<String, Box<dyn Error>> {
@@ -92,6 +148,7 @@ fn answer(host: &Host, ports: &mut Ports, command: &str, argument: &str) -> Resu
             stream.read_to_string(&mut text)?;
             Ok(text)
         }
+        "who" => say_who(argument.parse()?).map(|()| "here".to_owned()),
         "close" => {
             *ports = Ports::default();
             Ok("closed".to_owned())

@@ -3,6 +3,9 @@
 //! User, sub-ids and tun device exist in a private mount namespace of each launch only, so that
 //! nothing of the machine changes and nothing is left behind.
 
+// Each test file takes what it needs.
+#![allow(dead_code)]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -51,7 +54,20 @@ fn launched_program() -> PathBuf {
 pub struct User {
     pub uid: u32,
     dir: PathBuf,
+    /// Commands that set up a network of its own for the host; empty for the machine's.
+    network: &'static str,
 }
+
+/// A host with these addresses, and no other.
+pub const NETWORK: &str = "
+    ip link set lo up
+    ip link add lan0 type veth peer name lan1
+    ip link set lan1 up
+    ip address add 198.51.100.1/24 dev lan0
+    ip address add 198.51.100.2/24 dev lan0
+    ip link set lan0 up
+    ip route add default via 198.51.100.254
+";
 
 impl User {
     /// The number sets a test's user apart from other tests'.
@@ -63,13 +79,19 @@ impl User {
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
         chown(dir.join("home"), Some(uid), Some(uid)).unwrap();
         fs::copy(launched_program(), dir.join("launch")).unwrap();
-        let user = Self { uid, dir };
+        let user = Self { uid, dir, network: "" };
         let passwd = fs::read_to_string("/etc/passwd").unwrap();
         user.write("passwd", &format!("{passwd}{NAME}:x:{uid}:{uid}::{}:/bin/sh\n", user.home().display()));
         let first = 1_500_000_000 + number * 65_536;
         user.write("subuid", &format!("{NAME}:{first}:65536\n"));
         user.write("subgid", &format!("{NAME}:{first}:65536\n"));
         user
+    }
+
+    /// Gives the host a network of its own, in which these commands are run.
+    pub fn on(mut self, network: &'static str) -> Self {
+        self.network = network;
+        self
     }
 
     /// One of `passwd`, `subuid`, `subgid` as the user's launches see them.
@@ -91,6 +113,11 @@ impl User {
 
     /// The example, run as this user.
     pub fn command(&self, vars: &[(&str, &str)]) -> Command {
+        self.command_on(&self.data_dir(), vars)
+    }
+
+    /// The same with another data directory.
+    pub fn command_on(&self, data_dir: &Path, vars: &[(&str, &str)]) -> Command {
         let script = r#"
             mount --bind "$DIR/passwd" /etc/passwd
             for file in subuid subgid; do
@@ -101,21 +128,31 @@ impl User {
             mount -t tmpfs tmpfs "$DIR/dev"
             mknod -m 666 "$DIR/dev/tun" c 10 200
             mount --bind "$DIR/dev/tun" /dev/net/tun
+            eval "$NETWORK"
             cd "$DIR/home"
-            exec setpriv --reuid "$ID" --regid "$ID" --clear-groups env -i "$@" "$DIR/launch" "$DIR/home/.rancher/k3s"
+            exec setpriv --reuid "$ID" --regid "$ID" --clear-groups env -i "$@" "$DIR/launch" "$DATA_DIR"
         "#;
         let mut command = Command::new("unshare");
+        if !self.network.is_empty() {
+            command.arg("--net");
+        }
         command.args(["--mount", "--propagation", "private", "sh", "-ec", script, "sh"]);
         command.arg(format!("HOME={}", self.home().display())).args(["PATH=/usr/bin:/bin"]);
         command.args(vars.iter().map(|(n, v)| format!("{n}={v}")));
-        command.env("DIR", &self.dir).env("ID", self.uid.to_string());
+        command.env("DIR", &self.dir).env("ID", self.uid.to_string()).env("DATA_DIR", data_dir);
+        command.env("NETWORK", self.network);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
     /// Launches, and waits for the server inside to answer.
     pub fn launch(&self, vars: &[(&str, &str)]) -> Launched {
-        let mut launched = Launched::of(self.command(vars).spawn().unwrap());
+        self.launch_on(&self.data_dir(), vars)
+    }
+
+    /// The same with another data directory.
+    pub fn launch_on(&self, data_dir: &Path, vars: &[(&str, &str)]) -> Launched {
+        let mut launched = Launched::of(self.command_on(data_dir, vars).spawn().unwrap());
         let info = launched.ask("info");
         assert!(info.starts_with('{'), "no server: {info}{}", launched.stderr());
         launched
@@ -123,7 +160,11 @@ impl User {
 
     /// Launches something that is to fail, and returns its status and what it says.
     pub fn fail(&self) -> (ExitStatus, String) {
-        let output = self.command(&[]).stdin(Stdio::null()).output().unwrap();
+        self.fail_with(&[])
+    }
+
+    pub fn fail_with(&self, vars: &[(&str, &str)]) -> (ExitStatus, String) {
+        let output = self.command(vars).stdin(Stdio::null()).output().unwrap();
         (output.status, String::from_utf8(output.stderr).unwrap())
     }
 
@@ -219,6 +260,16 @@ impl Launched {
             (comm.trim() == name).then(|| child.parse::<i32>().unwrap())
         });
         ProcessId::of(found.unwrap_or_else(|| panic!("{pid} has no child {name}"))).unwrap()
+    }
+
+    /// What the closure finds, run in a thread on the host's network.
+    pub fn on_host<T: Send + 'static>(&self, run: impl FnOnce() -> T + Send + 'static) -> T {
+        let network = fs::File::open(format!("/proc/{}/ns/net", self.pid())).unwrap();
+        let thread = std::thread::spawn(move || {
+            nix::sched::setns(network, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            run()
+        });
+        thread.join().unwrap()
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {
