@@ -94,6 +94,8 @@ async fn serve(config: Server) -> anyhow::Result<()> {
     let cancel = CancellationToken::new();
     cancel_on_signal(cancel.clone())?;
     let host = host::Host::find(&config)?;
+    let rootless_api = host.published.clone().map(k3s_rootless::serve_api).transpose()?;
+    let rootless_api = rootless_api.map(|api| tokio::spawn(cancel.clone().run_until_cancelled_owned(api)));
     let control_plane = control_plane::ControlPlane::start(&config, &host, cancel.clone()).await?;
     let node = if config.disable_agent {
         None
@@ -105,6 +107,9 @@ async fn serve(config: Server) -> anyhow::Result<()> {
     let stop = async {
         if let Some(node) = node {
             node.stop().await;
+        }
+        if let Some(api) = rootless_api {
+            api.await.context("the rootless API has ended early")?;
         }
         control_plane.stop().await
     };

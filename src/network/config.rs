@@ -39,6 +39,14 @@ pub trait HostPorts: Send + Sync + 'static {
     /// error.
     async fn open(&self, protocol: Protocol, listen: SocketAddr, target: SocketAddr) -> io::Result<()>;
 
+    /// The mark (one bit) on connections made in the name of a client outside; `None` where none are.
+    fn client_mark(&self) -> Option<u32> {
+        None
+    }
+
+    /// Said once answers to connections of that mark are delivered here.
+    fn client_addresses_come_back(&self) {}
+
     /// Stops listening. Closing what is not open is no error.
     async fn close(&self, protocol: Protocol, listen: SocketAddr) -> io::Result<()>;
 }

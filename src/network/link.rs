@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage, State};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::rule::RuleAction;
 use nix::sched::{CloneFlags, setns};
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::sync::oneshot;
@@ -231,6 +232,26 @@ impl Links {
         };
         let add = self.handle.route().add(route.build()).replace().execute().await;
         add.map_err(|error| refused(doing(), error))
+    }
+
+    /// Has packets of this firewall mark delivered here, whatever their address. The routing table of that number is for
+    /// this alone.
+    pub(crate) async fn deliver_marked(&self, mark: u32, table: u32, priority: u32) -> Result<(), Error> {
+        let doing = || format!("deliver packets with mark {mark:#x} here");
+        let absent = || Error::Link { doing: doing(), source: io::ErrorKind::NotFound.into() };
+        let loopback = self.find("lo").await?.ok_or_else(absent)?;
+        let everything = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(Ipv4Addr::UNSPECIFIED, 0)
+            .output_interface(loopback.index)
+            .table_id(table)
+            .scope(netlink_packet_route::route::RouteScope::Host)
+            .kind(RouteType::Local)
+            .build();
+        let route = self.handle.route().add(everything).replace().execute().await;
+        route.map_err(|error| refused(doing(), error))?;
+        let rule = self.handle.rule().add().v4().fw_mark(mark).table_id(table).priority(priority);
+        let rule = rule.action(RuleAction::ToTable).execute().await;
+        rule.or_else(if_exists).map_err(|error| refused(doing(), error))
     }
 
     /// Makes a veth pair: one end here, a hairpin port of `bridge` and up; the other in `namespace` as `peer`.

@@ -20,6 +20,7 @@ use crate::link::Links;
 use crate::nft::Socket;
 use crate::pod::attach::{self, Bridge};
 use crate::pod::lease::{self, Leases};
+use crate::service::client_address;
 use crate::service::host_port::host_ports;
 use crate::service::proxy::{self, Proxy};
 use crate::service::relay::{self, Relays};
@@ -92,6 +93,7 @@ impl Network {
     /// interfaces and leases. For removing k3s from a host; a mere stop leaves pods their network.
     pub async fn cleanup(data_dir: &Path) -> Result<(), Error> {
         proxy::remove_table().await?;
+        client_address::remove().await?;
         let links =
             Links::open().map_err(|source| Error::Link { doing: "open a route netlink socket".into(), source })?;
         attach::remove_ports_but(&links, &[]).await?;
@@ -129,6 +131,7 @@ impl Network {
         let service_cidr = ipv4_net(&self.config.service_cidr).map(IpNet::V4);
         let bridge = self.bridge_that_stands(pod_cidr.into(), service_cidr).await;
         sysctl::prepare(&bridge.link.name);
+        self.bring_client_addresses_back(pod_cidr).await;
         let around = Surroundings {
             cluster_cidr,
             pod_cidr,
@@ -145,6 +148,16 @@ impl Network {
             }
         };
         tokio::join!(relaying, self.keep_services(informers, Arc::new(bridge), proxy, relays, requests));
+    }
+
+    /// For relays that keep their clients' addresses. Without, servers see an address of this node.
+    async fn bring_client_addresses_back(&self, pod_cidr: Ipv4Net) {
+        let Some(host) = &self.config.host_ports else { return };
+        let Some(mark) = host.client_mark() else { return };
+        match client_address::prepare(&self.links, mark, pod_cidr).await {
+            Ok(()) => host.client_addresses_come_back(),
+            Err(error) => tracing::warn!(%error, "servers see an address of this node instead of their clients'"),
+        }
     }
 
     /// Syncs at once when something changes, but not more often than [`SYNC_INTERVAL`].

@@ -251,13 +251,13 @@ impl Launched {
         self.child.id() as i32
     }
 
-    /// The launcher's child with this name: `launch` (the server), `slirp4netns`, `k3s-init`.
+    /// The launcher's child whose name begins so (pasta is `pasta.avx2` on some processors): `launch` (the server), `slirp4netns`, `k3s-init`.
     pub fn process(&self, name: &str) -> ProcessId {
         let pid = self.pid();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         let found = children.split_whitespace().find_map(|child| {
             let comm = fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
-            (comm.trim() == name).then(|| child.parse::<i32>().unwrap())
+            comm.trim().starts_with(name).then(|| child.parse::<i32>().unwrap())
         });
         ProcessId::of(found.unwrap_or_else(|| panic!("{pid} has no child {name}"))).unwrap()
     }

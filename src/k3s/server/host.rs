@@ -18,6 +18,8 @@ pub struct Host {
     pub node_ips: Vec<IpAddr>,
     /// The way out of the launcher's namespaces.
     pub rootless: Option<k3s_rootless::Host>,
+    /// Ports of the host that lead into them.
+    pub published: Option<k3s_rootless::PublishedPorts>,
 }
 
 impl Host {
@@ -40,14 +42,15 @@ impl Host {
         if config.node.with_id {
             node_name = format!("{node_name}-{}", node_id(Path::new(NODE_ID))?);
         }
-        let launched = rootless.as_ref().and_then(|host| host.info().network.as_ref()).map(|it| IpAddr::V4(it.address));
+        let launched = rootless.as_ref().map(|host| IpAddr::V4(host.info().network.address));
         let node_ip = match config.node.ips.first().copied().or(launched) {
             Some(address) => address,
             None => own_address().context("this machine has no address; give --node-ip")?,
         };
         let more = config.node.ips.iter().copied().filter(|address| *address != node_ip);
         let node_ips = std::iter::once(node_ip).chain(more).collect();
-        Ok(Self { node_name, node_ip, node_ips, rootless })
+        let published = rootless.clone().map(k3s_rootless::PublishedPorts::new);
+        Ok(Self { node_name, node_ip, node_ips, rootless, published })
     }
 
     /// The sockets of the API server: on the host, and in the launcher's namespaces for pods.

@@ -133,8 +133,8 @@ fn start_network(
     plane: &ControlPlane,
     cancel: CancellationToken,
 ) -> anyhow::Result<Arc<Network>> {
-    let host_ports =
-        host.rootless.clone().map(|host| Arc::new(HostPorts::new(host)) as Arc<dyn k3s_network::HostPorts>);
+    let published = host.published.clone();
+    let host_ports = published.map(|ports| Arc::new(HostPorts::new(ports)) as Arc<dyn k3s_network::HostPorts>);
     let settings = NetworkConfig {
         node_name: host.node_name.clone(),
         data_dir: config.data_dir.root().to_owned(),

@@ -52,6 +52,9 @@ pub(crate) enum Field {
     OutputInterface,
     ConnectionState,
     ConnectionStatus,
+    ConnectionMark,
+    /// One byte: 0 for packets from who opened the connection, 1 for answers.
+    ConnectionDirection,
     /// What kind of route leads to the packet's destination or source (`RTN_LOCAL`, …).
     DestinationType,
     SourceType,
@@ -78,6 +81,9 @@ pub(crate) enum Expression {
         value: Vec<u8>,
     },
     SetMark {
+        from: Register,
+    },
+    SetConnectionMark {
         from: Register,
     },
     Immediate {
@@ -140,6 +146,7 @@ pub(crate) const ROUTE_LOCAL: [u8; 4] = 2u32.to_ne_bytes();
 const META: &str = "meta";
 const META_MARK: u32 = 3;
 const CT: &str = "ct";
+const CT_MARK: u32 = 3;
 const FIB: &str = "fib";
 const PAYLOAD: &str = "payload";
 
@@ -173,6 +180,9 @@ impl Expression {
             }),
             Self::SetMark { from } => element(list, META, |a| {
                 a.u32(2, META_MARK).u32(3, from.number());
+            }),
+            Self::SetConnectionMark { from } => element(list, CT, |a| {
+                a.u32(2, CT_MARK).u32(4, from.number());
             }),
             Self::Immediate { to, value: data } => element(list, "immediate", |a| {
                 a.u32(1, to.number());
@@ -248,6 +258,8 @@ fn load(field: Field, to: Register, list: &mut Attributes) {
         Field::OutputInterface => element(list, META, meta(7)),
         Field::ConnectionState => element(list, CT, meta(0)),
         Field::ConnectionStatus => element(list, CT, meta(2)),
+        Field::ConnectionMark => element(list, CT, meta(CT_MARK)),
+        Field::ConnectionDirection => element(list, CT, meta(1)),
         Field::SourceType => element(list, FIB, fib(1)),
         Field::DestinationType => element(list, FIB, fib(2)),
     }

@@ -34,6 +34,8 @@ pub(crate) struct Base {
 pub(crate) enum ChainType {
     Filter,
     Nat,
+    /// Has a packet of this node routed again when its mark has changed.
+    Route,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -79,7 +79,14 @@ impl Transaction {
                     hook.u32(1, base.hook as u32).bytes(2, &base.priority.to_be_bytes());
                 })
                 .u32(5, accept)
-                .string(7, if base.kind == ChainType::Nat { "nat" } else { "filter" });
+                .string(
+                    7,
+                    match base.kind {
+                        ChainType::Nat => "nat",
+                        ChainType::Filter => "filter",
+                        ChainType::Route => "route",
+                    },
+                );
         }
     }
 

@@ -84,7 +84,9 @@ pub(crate) async fn remove_table() -> Result<(), Error> {
 }
 
 /// Runs what the kernel does in the caller's time on a thread that may wait.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     let doing = || "wait for a netlink thread".to_owned();
     tokio::task::spawn_blocking(work)
         .await

@@ -28,7 +28,7 @@ pub(crate) struct Surroundings {
 }
 
 /// kube-proxy's mark on connections whose source is to be masqueraded.
-const MASQUERADE_MARK: u32 = 0x4000;
+pub(super) const MASQUERADE_MARK: u32 = 0x4000;
 /// ct state bits: established, related; new.
 const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
 const NEW: u32 = 8;
@@ -428,7 +428,7 @@ fn to_this_node() -> Rule {
     Expression::field(Field::DestinationType, true, ROUTE_LOCAL).to_vec()
 }
 
-fn within(field: Field, cidr: Ipv4Net, inside: bool) -> Rule {
+pub(super) fn within(field: Field, cidr: Ipv4Net, inside: bool) -> Rule {
     Expression::masked(field, cidr.netmask().octets(), inside, cidr.network().octets()).to_vec()
 }
 

@@ -326,6 +326,58 @@ fn services_are_left_alone_where_somebody_else_proxies() {
     });
 }
 
+/// Ports of a host whose relay connects in its clients' name.
+#[derive(Default)]
+struct Marked {
+    back: std::sync::atomic::AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl k3s_network::HostPorts for Marked {
+    async fn open(&self, _: Protocol, _: std::net::SocketAddr, _: std::net::SocketAddr) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    async fn close(&self, _: Protocol, _: std::net::SocketAddr) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn client_mark(&self) -> Option<u32> {
+        Some(0x10_0000)
+    }
+
+    fn client_addresses_come_back(&self) {
+        self.back.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn answers_to_a_relays_clients_are_delivered_here() {
+    in_own_namespace("answers_to_a_relays_clients_are_delivered_here", async || {
+        let api = Api::new();
+        // Twice: the second start finds in place what the first has set up.
+        for _ in 0..2 {
+            let (dir, cancel) = (tempfile::tempdir().expect("a directory"), CancellationToken::new());
+            let host = std::sync::Arc::new(Marked::default());
+            let network = start(&api, dir.path(), &cancel, Some(host.clone())).await;
+            assert!(host.back.load(std::sync::atomic::Ordering::Relaxed));
+            cancel.cancel();
+            network.stopped().await;
+        }
+        let table = output("nft", &["list", "table", "ip", "k3s-clients"]);
+        for expected in [
+            "type route hook output priority mangle; policy accept;",
+            "ct direction reply ct mark & 0x00100000 == 0x00100000 meta mark set 0x00200000",
+            "ct direction original meta mark & 0x00100000 == 0x00100000 ct mark set 0x00100000",
+            "ip daddr 10.42.0.0/24 meta mark set meta mark & 0xffffbfff",
+        ] {
+            assert!(table.contains(expected), "{expected:?} in {table}");
+        }
+        assert!(output("ip", &["rule"]).contains("fwmark 0x200000 lookup 1715"), "{}", output("ip", &["rule"]));
+        assert_eq!(output("ip", &["route", "list", "table", "1715"]).trim(), "local default dev lo scope host");
+    });
+}
+
 const THOUSAND: &str = "a_thousand_services_are_synced_in_no_time";
 
 /// There a transaction is limited by `net.core.wmem_max`, so that so many services take several.
