@@ -1,18 +1,29 @@
 //! What the launcher needs of the host, by its own checks.
 
-use k3s_rootless::checks::{HostPaths, all, user_name};
+use k3s_rootless::Config;
+use k3s_rootless::checks::{Level, Outcome, all, user_name};
 
 use super::{Finding, Host, Section};
 
 /// For an ordinary user, or the one behind `sudo`. Root itself runs without a launcher.
 pub fn section(host: &Host) -> Option<Section> {
     let uid = if host.is_root() { host.sudo_uid? } else { host.uid };
-    let paths = HostPaths::default();
-    let findings = all(&paths, uid).into_iter().map(|check| match check.result {
-        Ok(()) => Finding::pass(check.name, "good"),
-        // The message has the command in it. Root may do without.
-        Err(error) if host.is_root() => Finding::warn(check.name, error.to_string(), ""),
-        Err(error) => Finding::fail(check.name, error.to_string(), ""),
+    let variables = std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
+    let home = std::env::var_os("HOME").unwrap_or_else(|| "/".into());
+    let config = match Config::from_env(variables, &std::path::Path::new(&home).join(".rancher/k3s"), false) {
+        Ok(config) => config,
+        Err(error) => {
+            let finding = Finding::fail("K3S_ROOTLESS_*", error.to_string(), "");
+            return Some(Section { title: "Rootless".to_owned(), findings: vec![finding] });
+        }
+    };
+    let findings = all(&config, uid).into_iter().map(|check| match check.outcome {
+        Outcome::Ok => Finding::pass(check.name, "good"),
+        // Root may do without.
+        Outcome::Problem { problem, remedy } if host.is_root() || check.level == Level::Optional => {
+            Finding::warn(check.name, problem, remedy)
+        }
+        Outcome::Problem { problem, remedy } => Finding::fail(check.name, problem, remedy),
     });
-    Some(Section { title: format!("Rootless, as user {}", user_name(&paths, uid)), findings: findings.collect() })
+    Some(Section { title: format!("Rootless, as user {}", user_name(&config.host, uid)), findings: findings.collect() })
 }

@@ -354,10 +354,10 @@ impl k3s_network::HostPorts for Marked {
 #[test]
 fn answers_to_a_relays_clients_are_delivered_here() {
     in_own_namespace("answers_to_a_relays_clients_are_delivered_here", async || {
-        let api = Api::new();
+        let (api, dir) = (Api::new(), tempfile::tempdir().expect("a directory"));
         // Twice: the second start finds in place what the first has set up.
         for _ in 0..2 {
-            let (dir, cancel) = (tempfile::tempdir().expect("a directory"), CancellationToken::new());
+            let cancel = CancellationToken::new();
             let host = std::sync::Arc::new(Marked::default());
             let network = start(&api, dir.path(), &cancel, Some(host.clone())).await;
             assert!(host.back.load(std::sync::atomic::Ordering::Relaxed));
