@@ -130,7 +130,11 @@ impl Links {
             .try_collect()
             .await
             .map_err(|error| refused("list routes".into(), error))?;
-        let index = routes.iter().filter(|route| route.header.destination_prefix_length == 0).find_map(|route| {
+        // Every table's routes come; the one for marked packets leads nowhere outside.
+        let default = |route: &&RouteMessage| {
+            route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast
+        };
+        let index = routes.iter().filter(default).find_map(|route| {
             route.attributes.iter().find_map(|attribute| match attribute {
                 RouteAttribute::Oif(index) => Some(*index),
                 _ => None,

@@ -251,7 +251,7 @@ impl Launched {
         self.child.id() as i32
     }
 
-    /// The launcher's child whose name begins so (pasta is `pasta.avx2` on some processors): `launch` (the server), `slirp4netns`, `k3s-init`.
+    /// The launcher's child whose name begins so: `launch` (the server), `slirp4netns`, `k3s-init`.
     pub fn process(&self, name: &str) -> ProcessId {
         let pid = self.pid();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();

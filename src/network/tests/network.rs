@@ -355,6 +355,8 @@ impl k3s_network::HostPorts for Marked {
 fn answers_to_a_relays_clients_are_delivered_here() {
     in_own_namespace("answers_to_a_relays_clients_are_delivered_here", async || {
         let (api, dir) = (Api::new(), tempfile::tempdir().expect("a directory"));
+        api.service("web", web());
+        api.endpoints("web", 8080, &[("10.42.0.2", "here")]);
         // Twice: the second start finds in place what the first has set up.
         for _ in 0..2 {
             let cancel = CancellationToken::new();
@@ -374,7 +376,7 @@ fn answers_to_a_relays_clients_are_delivered_here() {
             assert!(table.contains(expected), "{expected:?} in {table}");
         }
         assert!(output("ip", &["rule"]).contains("fwmark 0x200000 lookup 1715"), "{}", output("ip", &["rule"]));
-        assert_eq!(output("ip", &["route", "list", "table", "1715"]).trim(), "local default dev lo scope host");
+        assert_eq!(output("ip", &["route", "list", "table", "1715"]).trim(), "local default dev lo proto static scope host");
     });
 }
 
