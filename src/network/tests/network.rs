@@ -376,7 +376,10 @@ fn answers_to_a_relays_clients_are_delivered_here() {
             assert!(table.contains(expected), "{expected:?} in {table}");
         }
         assert!(output("ip", &["rule"]).contains("fwmark 0x200000 lookup 1715"), "{}", output("ip", &["rule"]));
-        assert_eq!(output("ip", &["route", "list", "table", "1715"]).trim(), "local default dev lo proto static scope host");
+        assert_eq!(
+            output("ip", &["route", "list", "table", "1715"]).trim(),
+            "local default dev lo proto static scope host"
+        );
     });
 }
 

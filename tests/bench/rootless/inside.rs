@@ -144,8 +144,8 @@ impl Inside {
     /// By rootlesskit's own API.
     pub fn publish(&self, port: &str) {
         let socket = self.state.join("api.sock");
-        let status = Command::new("rootlessctl").arg("--socket").arg(socket).args(["add-ports", port]);
-        let status = { status }.stdout(Stdio::null()).status();
+        let mut command = Command::new("rootlessctl");
+        let status = command.arg("--socket").arg(socket).args(["add-ports", port]).stdout(Stdio::null()).status();
         assert!(status.expect("rootlessctl").success(), "rootlesskit publishes {port}");
     }
 
