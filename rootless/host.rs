@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::CgroupInfo;
 use crate::channel::Channel;
 use crate::config::{Cidr, PortDriver};
 use crate::port::{HostPort, PortError, PortReply, PortRequest, Protocol};
@@ -36,6 +37,8 @@ pub struct Info {
     pub disable_host_loopback: bool,
     /// Where `api.sock` is to be served.
     pub state_dir: PathBuf,
+    /// Where pods' cgroups go.
+    pub cgroup: CgroupInfo,
     /// What the kernel did not permit, worth a line in the log.
     pub warnings: Vec<String>,
 }

@@ -14,6 +14,7 @@ use nix::unistd::{Pid, getgid, getuid};
 use rustix::event::{PollFd, PollFlags, poll};
 use tracing::{info, warn};
 
+use crate::cgroup::{self, Placement};
 use crate::channel::Channel;
 use crate::checks;
 use crate::config::{Config, NetDriver};
@@ -85,11 +86,12 @@ pub fn launch_after(
         return Err(Error::Root);
     }
     let signals = Signals::block().map_err(|source| Error::Launcher { doing: "block signals", source })?;
-    let program = Program::itself(argv, std::env::vars_os())?;
     checks::data_dir(&config.host, config.data_dir())?;
     let state = StateDir::create(&config.state_dir)?;
     // Held until the end; the init inside watches for it to be closed.
     let _lock = state.lock()?;
+    let notify = cgroup::notify_relay(&config.state_dir);
+    let program = Program::itself(argv, environment(notify.as_ref()))?;
     let driver = network::driver(config, &state)?;
     let ports = port::driver(config, &state);
     let warnings = before().map_err(Error::Before)?;
@@ -100,7 +102,8 @@ pub fn launch_after(
     };
     namespaces.record.warnings.extend(warnings);
     let mut session = Session::start(&*driver, ports, &namespaces, program)?;
-    let served = session.introduce(config, &namespaces).and_then(|()| session.serve(&signals));
+    namespaces.cgroup.leave();
+    let served = session.introduce(config, &namespaces).and_then(|()| session.serve(&signals, notify.as_ref()));
     match served {
         Ok(exit) => {
             if let Some(driver) = session.driver {
@@ -115,12 +118,20 @@ pub fn launch_after(
     }
 }
 
+/// What the server is to know of this process's environment: the service manager speaks with this process, and the
+/// server with the relay.
+fn environment(notify: Option<&k3s_systemd::Relay>) -> impl Iterator<Item = (OsString, OsString)> {
+    let own = std::env::vars_os().filter(|(name, _)| name != "NOTIFY_SOCKET" && name != "WATCHDOG_PID");
+    own.chain(notify.map(|relay| ("NOTIFY_SOCKET".into(), relay.path().into())))
+}
+
 /// Namespaces, by their init.
 struct Namespaces {
     record: InitRecord,
     pidfd: OwnedFd,
     /// Whether the init is our own child.
     ours: bool,
+    cgroup: Placement,
 }
 
 /// How long the processes of namespaces that are being killed may take.
@@ -147,7 +158,8 @@ fn join(state: &StateDir, config: &Config) -> Result<Option<Namespaces>, Error> 
             "K3S_ROOTLESS_COPYUPDIRS has changed, which takes effect after all pods have ended (k3s-killall.sh)";
         record.warnings.push(warning.to_owned());
     }
-    Ok(Some(Namespaces { record, pidfd, ours: false }))
+    let cgroup = Placement::join(record.cgroup.clone());
+    Ok(Some(Namespaces { record, pidfd, ours: false, cgroup }))
 }
 
 /// New ones, set up and recorded.
@@ -158,7 +170,10 @@ fn make(state: &StateDir, config: &Config) -> Result<Namespaces, Error> {
     let (here, there) = Channel::pair().map_err(channel)?;
     // It has no use for the user's environment, which may be large.
     let program = Program::itself(["k3s".into(), init::SUBCOMMAND.into()], [])?;
+    // Its root becomes that of the cgroup namespace.
+    let cgroup = Placement::acquire();
     let spawned = namespaces::create(program, there, &here)?;
+    let cgroup = cgroup.settled();
     let set_up = || -> Result<InitRecord, Error> {
         let pid = spawned.pid.as_raw();
         mapping.uids.apply(&mapping.newuidmap, pid)?;
@@ -178,14 +193,15 @@ fn make(state: &StateDir, config: &Config) -> Result<Namespaces, Error> {
         }
         let process = ProcessId::of(pid).map_err(channel)?;
         let copy_up_dirs = config.copy_up_dirs.clone();
-        let record = InitRecord { process, copy_up_dirs, isolated, warnings: ready.warnings };
+        let record =
+            InitRecord { process, copy_up_dirs, isolated, cgroup: cgroup.root(), warnings: ready.warnings };
         state.record_init(&record)?;
         here.send(&Keep, None).map_err(channel)?;
         info!(pid, "made new namespaces");
         Ok(record)
     };
     match set_up() {
-        Ok(record) => Ok(Namespaces { record, pidfd: spawned.pidfd, ours: true }),
+        Ok(record) => Ok(Namespaces { record, pidfd: spawned.pidfd, ours: true, cgroup }),
         Err(e) => {
             // Without namespaces to keep there is nothing for it to do.
             end(spawned.pid);
@@ -249,6 +265,9 @@ impl<'a> Session<'a> {
     /// Tells the server what it is to know, at which it goes on.
     fn introduce(&mut self, config: &Config, namespaces: &Namespaces) -> Result<(), Error> {
         let uid = getuid().as_raw();
+        let user = checks::user_name(&config.host, uid);
+        let mut warnings = namespaces.record.warnings.clone();
+        warnings.extend(k3s_systemd::linger_advice(&user, uid));
         let info = Info {
             launcher_pid: std::process::id(),
             uid,
@@ -260,7 +279,8 @@ impl<'a> Session<'a> {
             port_driver: config.port_driver,
             disable_host_loopback: config.disable_host_loopback,
             state_dir: config.state_dir.clone(),
-            warnings: namespaces.record.warnings.clone(),
+            cgroup: namespaces.cgroup.info.clone(),
+            warnings,
         };
         let lifeline = self.lifeline_there.take();
         match self.channel.send(&info, lifeline.as_ref().map(AsFd::as_fd)) {
@@ -271,20 +291,25 @@ impl<'a> Session<'a> {
     }
 
     /// Until the server has ended.
-    fn serve(&mut self, signals: &Signals) -> Result<Exit, Error> {
+    fn serve(&mut self, signals: &Signals, notify: Option<&k3s_systemd::Relay>) -> Result<Exit, Error> {
         let failed = |doing| move |source| Error::Launcher { doing, source };
         let mut connected = true;
         memory::release();
         // The network cannot be brought back: said when the server has ended.
         let mut lost = None;
         loop {
-            let mut fds = [PollFd::new(signals, PollFlags::IN), PollFd::new(&self.channel, PollFlags::IN)];
-            let watched = if connected { &mut fds[..] } else { &mut fds[..1] };
-            match poll(watched, None) {
+            let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
+            fds.extend(notify.map(|relay| PollFd::new(relay, PollFlags::IN)));
+            let asks = fds.len();
+            fds.extend(connected.then(|| PollFd::new(&self.channel, PollFlags::IN)));
+            match poll(&mut fds, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(failed("wait for events")(e.into())),
             }
-            let asked = connected && !fds[1].revents().is_empty();
+            let asked = fds.get(asks).is_some_and(|fd| !fd.revents().is_empty());
+            if let Some(Err(error)) = notify.map(k3s_systemd::Relay::pass_on) {
+                warn!(%error, "a notification is lost");
+            }
             while let Some(signal) = signals.next().map_err(failed("read a signal"))? {
                 self.pass_on(&signal);
             }

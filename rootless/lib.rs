@@ -39,8 +39,10 @@
 //! ```
 
 mod api;
+mod cgroup;
 mod channel;
 pub mod checks;
+mod child;
 pub mod config;
 mod copy_up;
 mod error;
@@ -62,6 +64,7 @@ pub mod state;
 pub mod subid;
 
 pub use api::{ApiError, serve_api};
+pub use cgroup::CgroupInfo;
 pub use config::{Config, ConfigError};
 pub use error::Error;
 pub use host::{EnterError, Host, Info, NetworkInfo, is_child};

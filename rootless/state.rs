@@ -54,6 +54,9 @@ pub struct InitRecord {
     /// Whether the namespaces were made without a way out (`K3S_ROOTLESS_NET_DRIVER=none`).
     #[serde(default)]
     pub isolated: bool,
+    /// The cgroup that is theirs, as the host has it.
+    #[serde(default)]
+    pub cgroup: Option<PathBuf>,
     /// What the kernel did not permit when the namespaces were made.
     pub warnings: Vec<String>,
 }
@@ -296,7 +299,8 @@ mod tests {
         let state = StateDir::create(&scratch.0).unwrap();
         assert_eq!(state.living_init().unwrap(), None);
         let process = ProcessId::of(std::process::id() as i32).unwrap();
-        let mut record = InitRecord { process, copy_up_dirs: vec!["/etc".into()], isolated: false, warnings: vec![] };
+        let copy_up_dirs = vec!["/etc".into()];
+        let mut record = InitRecord { process, copy_up_dirs, isolated: false, cgroup: None, warnings: vec![] };
         state.record_init(&record).unwrap();
         assert_eq!(state.living_init().unwrap().as_ref(), Some(&record));
         record.process.start_time += 1;

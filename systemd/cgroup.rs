@@ -63,12 +63,6 @@ pub fn controllers(cgroup: &Path) -> io::Result<Vec<String>> {
     Ok(text.split_whitespace().filter(|name| CONTROLLERS.contains(name)).map(str::to_owned).collect())
 }
 
-/// What the host's systemd has delegated to the systemd of this user, if that runs; for `check-config`.
-pub fn delegated_controllers(uid: u32) -> Option<Vec<String>> {
-    let path = format!("{MOUNT}/user.slice/user-{uid}.slice/user@{uid}.service");
-    controllers(Path::new(&path)).ok()
-}
-
 /// Whether systemd has said that it keeps its hands off what is below: systemd since version 236 marks such a cgroup
 /// for root's eyes, since 251 for everybody's.
 pub(crate) fn is_marked(cgroup: &Path) -> bool {

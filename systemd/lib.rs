@@ -32,7 +32,7 @@ mod relay;
 mod subtree;
 pub mod units;
 
-pub use cgroup::{CONTROLLERS, Hierarchy, controllers, delegated_controllers};
+pub use cgroup::{CONTROLLERS, Hierarchy, controllers};
 pub use delegation::{Delegation, system_subtree};
 pub use error::NotDelegated;
 pub use linger::advice as linger_advice;

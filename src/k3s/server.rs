@@ -6,6 +6,7 @@ mod host_ports;
 mod identity;
 mod kubeconfig;
 mod node;
+mod readiness;
 mod role;
 
 use std::ffi::OsString;
@@ -93,6 +94,7 @@ async fn serve(config: Server) -> anyhow::Result<()> {
     tracing::info!(version = crate::version::KUBERNETES, rootless = config.rootless, "starting k3s");
     let cancel = CancellationToken::new();
     cancel_on_signal(cancel.clone())?;
+    let readiness = readiness::Readiness::announce(cancel.clone());
     let host = host::Host::find(&config)?;
     let rootless_api = host.published.clone().map(k3s_rootless::serve_api).transpose()?;
     let rootless_api = rootless_api.map(|api| tokio::spawn(cancel.clone().run_until_cancelled_owned(api)));
@@ -102,7 +104,9 @@ async fn serve(config: Server) -> anyhow::Result<()> {
     } else {
         Some(node::Node::start(&config, &host, &control_plane, cancel.clone()).await?)
     };
+    readiness.ready(format!("Kubernetes {} on port {}", crate::version::KUBERNETES, config.listener.port));
     cancel.cancelled().await;
+    readiness.stopping();
     tracing::info!("stopping; pods keep running");
     let stop = async {
         if let Some(node) = node {

@@ -27,6 +27,10 @@ const WANTED: [&str; 6] = ["cpu", "cpuset", "memory", "pids", "io", "hugetlb"];
 /// Without these, limits are not worth the name.
 const ESSENTIAL: [&str; 3] = ["cpu", "memory", "pids"];
 
+/// How an administrator hands controllers to ordinary users.
+const DELEGATE: &str = "write '[Service]' and 'Delegate=cpu cpuset io memory pids' to \
+    /etc/systemd/system/user@.service.d/delegate.conf, run 'systemctl daemon-reload', and log in anew";
+
 impl Cgroups {
     pub(crate) fn open(cgroup: &Cgroup) -> Self {
         let none = |reason: String| Self { root: None, controllers: Vec::new(), unavailable: Some(reason) };
@@ -43,7 +47,7 @@ impl Cgroups {
         let missing: Vec<&str> =
             ESSENTIAL.into_iter().filter(|name| !controllers.iter().any(|known| known == name)).collect();
         let unavailable = (!missing.is_empty())
-            .then(|| format!("controllers {} are not delegated to {}", missing.join(", "), root.display()));
+            .then(|| format!("controllers {} are not delegated to k3s; {DELEGATE}", missing.join(", ")));
         Self { root: Some(root.clone()), controllers, unavailable }
     }
 

@@ -97,7 +97,7 @@ impl Runtime {
         let images = Arc::new(ImageStore::open(&options.root, snapshots.clone(), &options.builtin_images)?);
         let cgroups = Cgroups::open(&options.cgroup);
         if let Some(reason) = &cgroups.unavailable {
-            tracing::warn!(%reason, "limits of pods are not enforced");
+            tracing::warn!(%reason, "not all limits of pods are enforced");
         }
         let (shim_events, receiver) = mpsc::unbounded_channel();
         let runtime = Arc::new_cyclic(|this| Self {

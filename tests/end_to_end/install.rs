@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use k3s_tests::User;
+use k3s_tests::{User, eventually};
 
 /// Runs the script of this checkout.
 fn install(user: &User, variables: &[(&str, &str)]) -> Output {
@@ -35,6 +36,22 @@ fn install_sh_brings_up_a_cluster_and_a_second_run_changes_nothing() {
     assert_eq!(std::fs::read_to_string(user.home.join(".rancher/k3s/k3s.pid")).expect("a pid file"), pid);
     let kubectl = user.command(&user.home.join("bin/k3s")).args(["kubectl", "get", "nodes"]).output().expect("kubectl");
     assert!(said(&kubectl).contains("Ready"), "{}", said(&kubectl));
+
+    // The scripts it wrote, as the user: what ends k3s leaves its data, what removes it leaves nothing.
+    let script = |name: &str| {
+        let output = user.command(&user.home.join("bin").join(name)).output().expect("a script");
+        assert!(output.status.success(), "{name}: {}", said(&output));
+    };
+    script("k3s-killall.sh");
+    eventually("all processes have ended", Duration::from_secs(10), || {
+        let left = user.processes();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    assert!(user.home.join(".rancher/k3s/server/db/state.db").exists());
+    script("k3s-uninstall.sh");
+    for left in [".rancher/k3s", ".kube/k3s.yaml", ".config/k3s/k3s-rootless.env", "bin/k3s", "bin/k3s-killall.sh"] {
+        assert!(!user.home.join(left).exists(), "{left} is left");
+    }
 }
 
 #[test]

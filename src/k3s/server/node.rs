@@ -11,6 +11,7 @@ use k3s_cri::PodNetwork;
 use k3s_env::{NodeTaint, Server};
 use k3s_kubelet::{Kubelet, server as kubelet_server};
 use k3s_network::{Network, NetworkConfig};
+use k3s_rootless::CgroupInfo;
 use k3s_runtime::{BuiltinImage, Cgroup, Registries, Runtime};
 use k8s_openapi::api::core::v1::{Node as NodeObject, Taint};
 use kube::Api;
@@ -58,7 +59,7 @@ impl Node {
                 cmd: Vec::new(),
                 user: String::new(),
             }],
-            cgroup: Cgroup::Unavailable("this version does not set up a cgroup subtree for pods".to_owned()),
+            cgroup: pods_cgroup(host),
         })
         .await?;
         let importing = runtime.clone();
@@ -124,6 +125,22 @@ async fn settle(client: &kube::Client, node_name: &str, network: &dyn PodNetwork
     };
     if tokio::time::timeout(SETTLE, up).await.is_err() {
         tracing::warn!("the pod network is not up yet; the node will not be ready until it is");
+    }
+}
+
+/// Where limits of pods are enforced: in the launcher's namespaces below their root, else below the host's.
+fn pods_cgroup(host: &Host) -> Cgroup {
+    let launched = host.rootless.as_ref().map(|host| &host.info().cgroup);
+    match launched {
+        Some(CgroupInfo::Delegated { controllers }) => {
+            tracing::info!(controllers = controllers.join(","), "pods have cgroups of their own");
+            Cgroup::Delegated("/sys/fs/cgroup".into())
+        }
+        Some(CgroupInfo::Unavailable { reason }) => Cgroup::Unavailable(reason.clone()),
+        None => match k3s_systemd::system_subtree() {
+            Ok(root) => Cgroup::Delegated(root),
+            Err(reason) => Cgroup::Unavailable(reason.to_string()),
+        },
     }
 }
 

@@ -1,0 +1,156 @@
+//! k3s on a machine with systemd, as an ordinary user. One machine, since a boot takes long without acceleration;
+//! each scenario begins with no cluster running and says its name when it fails.
+
+use std::time::{Duration, Instant};
+
+use k3s_tests::busybox_image;
+use k3s_vm_tests::{Image, Machine, Payload};
+
+/// A scenario's longest step.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const PODS: &str = include_str!("pods.yaml");
+/// Functions that every script has.
+const PRELUDE: &str = include_str!("prelude.sh");
+const DELEGATE: &str = "[Service]\nDelegate=cpu cpuset io memory pids\n";
+
+struct Scenarios {
+    machine: Machine,
+}
+
+impl Scenarios {
+    /// A machine with k3s installed as install.sh would: the binary, the user unit, the images of pods.
+    fn start() -> Self {
+        let image = Image::build();
+        let folder = tempfile::tempdir().expect("a folder");
+        let archive = folder.path().join("payload.tar");
+        let binary = std::env::var("K3S_BINARY").expect("K3S_BINARY names the binary to test");
+        Payload::create(&archive)
+            .file("usr/local/bin/k3s", 0o755, &std::fs::read(&binary).expect("the binary"))
+            .file("etc/systemd/user/k3s-rootless.service", 0o644, include_bytes!("../../systemd/k3s-rootless.service"))
+            .file("etc/systemd/system/k3s.service", 0o644, include_bytes!("../../systemd/k3s.service"))
+            .file("root/busybox.tar", 0o644, &busybox_image("k3s.test/busybox:1").docker_archive())
+            .file("root/pods.yaml", 0o644, PODS.as_bytes())
+            .file("root/prelude.sh", 0o644, PRELUDE.as_bytes())
+            .finish();
+        let mut machine = Machine::boot(&image, &archive);
+        let unpacked = machine.run(
+            "tar -x -C / </dev/vdb && chown -R root: /usr/local /root && install -d -o edge -g edge \
+             /home/edge/.rancher /home/edge/.rancher/k3s /home/edge/.rancher/k3s/agent /home/edge/.rancher/k3s/agent/images \
+             && install -o edge -m 0644 /root/busybox.tar /home/edge/.rancher/k3s/agent/images/ \
+             && install -m 0644 /root/pods.yaml /root/prelude.sh /run",
+            PATIENCE,
+        );
+        assert_eq!(unpacked.status, 0, "{}", unpacked.text);
+        Self { machine }
+    }
+
+    /// Runs a scenario; its script fails at the first command that does.
+    fn run(&mut self, name: &str, script: &str) -> String {
+        let began = Instant::now();
+        let script = format!("set -e\n. /run/prelude.sh\n{script}");
+        let output = self.machine.run(&script, PATIENCE);
+        if output.status != 0 {
+            let log = self.machine.run(". /run/prelude.sh; report", PATIENCE).text;
+            panic!("{name}: status {}\n{}\n--- the machine:\n{log}", output.status, output.text);
+        }
+        println!("{name}: {:.1} s", began.elapsed().as_secs_f32());
+        output.text
+    }
+
+    fn reboot(&mut self) {
+        self.machine.reboot();
+        self.run("after the reboot", "install -m 0644 /root/pods.yaml /run");
+    }
+}
+
+#[test]
+fn k3s_lives_with_systemd_as_an_ordinary_user() {
+    let mut on = Scenarios::start();
+
+    let controllers = on.run(
+        "a user who has memory and pids only",
+        "loginctl enable-linger edge; await test -S /run/user/$uid/bus
+         printf '[Service]\\nDelegate=memory pids\\n' >/tmp/delegate.conf
+         install -D -m 0644 /tmp/delegate.conf /etc/systemd/system/user@.service.d/delegate.conf
+         systemctl daemon-reload; systemctl restart user@$uid.service
+         user systemctl --user enable --now k3s-rootless
+         kubectl get --raw /readyz >/dev/null
+         user systemctl --user show -p StatusText k3s-rootless | grep 'Kubernetes v'
+         log | grep 'not all limits.*cpu are not delegated.*delegate.conf' >/dev/null
+         cat $(scope)/kubepods/cgroup.controllers 2>/dev/null || cat $(scope)/cgroup.subtree_control",
+    );
+    assert!(controllers.contains("memory") && controllers.contains("pids"), "{controllers}");
+    assert!(!controllers.lines().last().is_some_and(|line| line.contains("cpu")), "{controllers}");
+
+    on.run(
+        "with every controller delegated",
+        &format!(
+            "printf '{}' >/etc/systemd/system/user@.service.d/delegate.conf
+             sync",
+            DELEGATE.replace('\n', "\\n")
+        ),
+    );
+    on.reboot();
+    on.run(
+        "after a reboot a lingering user's cluster is there without a login",
+        "await active; await kubectl get --raw /readyz
+         ! log | grep 'not all limits'",
+    );
+    on.run(
+        "limits of pods are enforced",
+        "apply /run/pods.yaml
+         await running limited; c=$(cgroup limited)
+         test \"$(cat $c/memory.max)\" = 33554432
+         test \"$(cat $c/cpu.max)\" = '20000 100000'
+         grep -w pids $c/cgroup.controllers
+         await eval 'test $(sed -n \"s/^nr_throttled //p\" '$c'/cpu.stat) -gt 0'
+         await eval 'kubectl get pod greedy -o json | grep OOMKilled'
+         # The pids controller bites as well.
+         echo 2 >$c/pids.max
+         ! kubectl exec limited -- sh -c 'true & true & true & true & wait'",
+    );
+    on.run(
+        "a restart leaves pods running",
+        "before=$(cat $(cgroup limited)/cgroup.procs)
+         user systemctl --user restart k3s-rootless
+         kubectl get --raw /readyz
+         test \"$before\" = \"$(cat $(cgroup limited)/cgroup.procs)\"
+         user systemctl --user kill -s KILL k3s-rootless; await kubectl get --raw /readyz; await active
+         test \"$before\" = \"$(cat $(cgroup limited)/cgroup.procs)\"",
+    );
+    on.run(
+        "stop",
+        "user systemctl --user disable --now k3s-rootless; end_pods
+         await eval '! pgrep -u edge k3s'; ! ls -d /sys/fs/cgroup/user.slice/user-$uid.slice/user@$uid.service/app.slice/k3s-*.scope",
+    );
+    on.run(
+        "systemd-run --user -p Delegate=yes --tty",
+        "user script -qfc 'systemd-run --user -p Delegate=yes --unit k3s-tty --tty k3s server --rootless' /tmp/tty.log >/dev/null &
+         await kubectl get --raw /readyz
+         unit=/sys/fs/cgroup/user.slice/user-$uid.slice/user@$uid.service/app.slice/k3s-tty.service
+         grep -w memory $unit/cgroup.subtree_control | grep -w cpu
+         await running limited; grep . $unit/kubepods/*/*/*/cgroup.procs
+         user systemctl --user stop k3s-tty; await eval '! pgrep -u edge k3s'",
+    );
+    on.run(
+        "from a plain terminal, without lingering",
+        "loginctl disable-linger edge; await eval '! test -e /run/user/$uid/bus'
+         su -l edge -c 'k3s server --rootless' >/tmp/terminal.log 2>&1 &
+         await kubectl get --raw /readyz
+         grep 'loginctl enable-linger edge' /tmp/terminal.log
+         ! grep 'not all limits' /tmp/terminal.log
+         await running limited; c=$(cgroup limited); echo $c | grep 'k3s-.*scope/kubepods'
+         test \"$(cat $c/memory.max)\" = 33554432
+         loginctl terminate-user edge; await eval '! pgrep -u edge k3s'",
+    );
+    on.run(
+        "a rootful server has its pods below /sys/fs/cgroup/kubepods",
+        "install -D -m 0644 /root/busybox.tar /var/lib/rancher/k3s/agent/images/busybox.tar
+         systemctl start k3s; export KUBECONFIG=/etc/rancher/k3s/k3s.yaml
+         apply /run/pods.yaml; await running limited; c=$(cgroup limited); echo $c | grep ^/sys/fs/cgroup/kubepods/
+         test \"$(cat $c/memory.max)\" = 33554432; before=$(cat $c/cgroup.procs)
+         systemctl restart k3s; k3s kubectl get --raw /readyz
+         test \"$before\" = \"$(cat $c/cgroup.procs)\"",
+    );
+}
