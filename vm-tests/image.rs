@@ -94,7 +94,8 @@ fn make(folder: &Path, guest: &Path, sources: &Sources) {
     for (name, begin) in [("kernel", "vmlinuz-"), ("initrd", "initrd.img-")] {
         let boot = fs::read_dir(root.join("boot")).expect("a folder with a kernel");
         let path = boot.flatten().map(|entry| entry.path());
-        let found = path.into_iter().find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(begin)));
+        let found =
+            path.into_iter().find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(begin)));
         fs::copy(found.expect("a kernel"), folder.join(name)).expect("a copy of the kernel");
     }
     let disk = folder.join("disk.new");
@@ -113,7 +114,12 @@ struct Sources {
 
 fn sources() -> Sources {
     let output = Command::new("apt-get")
-        .args(["indextargets", "--format", "$(ORIGIN) $(REPO_URI) $(RELEASE) $(COMPONENT) $(CODENAME)", "Created-By: Packages"])
+        .args([
+            "indextargets",
+            "--format",
+            "$(ORIGIN) $(REPO_URI) $(RELEASE) $(COMPONENT) $(CODENAME)",
+            "Created-By: Packages",
+        ])
         .output()
         .expect("apt-get");
     let text = String::from_utf8_lossy(&output.stdout);
