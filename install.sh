@@ -257,7 +257,8 @@ killall_script() {
 if [ "$systemd" = true ] && [ -e "$unit" ]; then control stop "$name.service"; fi
 # A process whose arguments begin so, in case the pid in a file was given to another since.
 is() { # is PID WORDS
-    tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -q -E "$2"
+    [ -e "/proc/$1/cmdline" ] || return 1
+    tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep -q -E "$2"
 }
 # Ends a process: SIGTERM, and after a while SIGKILL.
 end() {
@@ -277,7 +278,11 @@ if [ "$rootful" != true ]; then
     # The namespaces' first process: with it goes everything inside.
     if [ -f "$state/rootless/init.json" ]; then
         pid=$(sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' "$state/rootless/init.json")
-        if [ -n "$pid" ] && is "$pid" '^[^ ]*k3s rootless-init'; then kill -KILL "$pid"; fi
+        if [ -n "$pid" ] && is "$pid" '^[^ ]*k3s rootless-init'; then
+            kill -KILL "$pid"
+            # Its files are free when it is gone.
+            while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+        fi
     fi
     exit 0
 fi
