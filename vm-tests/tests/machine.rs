@@ -71,7 +71,7 @@ fn k3s_lives_with_systemd_as_an_ordinary_user() {
     let controllers = on.run(
         "a user who has memory and pids only",
         "loginctl enable-linger edge; await test -S /run/user/$uid/bus
-         printf '[Service]\\nDelegate=memory pids\\n' >/tmp/delegate.conf
+         printf '[Service]\\nDelegate=\\nDelegate=memory pids\\n' >/tmp/delegate.conf
          install -D -m 0644 /tmp/delegate.conf /etc/systemd/system/user@.service.d/delegate.conf
          systemctl daemon-reload; systemctl restart user@$uid.service
          user systemctl --user enable --now k3s-rootless
