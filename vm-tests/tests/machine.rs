@@ -37,8 +37,7 @@ impl Scenarios {
         let unpacked = machine.run(
             "tar -x -C / </dev/vdb && chown -R root: /usr/local /root && install -d -o edge -g edge \
              /home/edge/.rancher /home/edge/.rancher/k3s /home/edge/.rancher/k3s/agent /home/edge/.rancher/k3s/agent/images \
-             && install -o edge -m 0644 /root/busybox.tar /home/edge/.rancher/k3s/agent/images/ \
-             && install -m 0644 /root/pods.yaml /root/prelude.sh /run",
+             && install -o edge -m 0644 /root/busybox.tar /home/edge/.rancher/k3s/agent/images/",
             PATIENCE,
         );
         assert_eq!(unpacked.status, 0, "{}", unpacked.text);
@@ -48,19 +47,14 @@ impl Scenarios {
     /// Runs a scenario; its script fails at the first command that does.
     fn run(&mut self, name: &str, script: &str) -> String {
         let began = Instant::now();
-        let script = format!("set -e\n. /run/prelude.sh\n{script}");
+        let script = format!("set -e\n. /root/prelude.sh\n{script}");
         let output = self.machine.run(&script, PATIENCE);
         if output.status != 0 {
-            let log = self.machine.run(". /run/prelude.sh; report", PATIENCE).text;
+            let log = self.machine.run(". /root/prelude.sh; report", PATIENCE).text;
             panic!("{name}: status {}\n{}\n--- the machine:\n{log}", output.status, output.text);
         }
         println!("{name}: {:.1} s", began.elapsed().as_secs_f32());
         output.text
-    }
-
-    fn reboot(&mut self) {
-        self.machine.reboot();
-        self.run("after the reboot", "install -m 0644 /root/pods.yaml /run");
     }
 }
 
@@ -91,7 +85,7 @@ fn k3s_lives_with_systemd_as_an_ordinary_user() {
             DELEGATE.replace('\n', "\\n")
         ),
     );
-    on.reboot();
+    on.machine.reboot();
     on.run(
         "after a reboot a lingering user's cluster is there without a login",
         "await active; await kubectl get --raw /readyz
@@ -99,7 +93,7 @@ fn k3s_lives_with_systemd_as_an_ordinary_user() {
     );
     on.run(
         "limits of pods are enforced",
-        "apply /run/pods.yaml
+        "apply /root/pods.yaml
          await running limited; c=$(cgroup limited)
          test \"$(cat $c/memory.max)\" = 33554432
          test \"$(cat $c/cpu.max)\" = '20000 100000'
@@ -148,7 +142,7 @@ fn k3s_lives_with_systemd_as_an_ordinary_user() {
         "a rootful server has its pods below /sys/fs/cgroup/kubepods",
         "install -D -m 0644 /root/busybox.tar /var/lib/rancher/k3s/agent/images/busybox.tar
          systemctl start k3s; export KUBECONFIG=/etc/rancher/k3s/k3s.yaml
-         apply /run/pods.yaml; await running limited; c=$(cgroup limited); echo $c | grep ^/sys/fs/cgroup/kubepods/
+         apply /root/pods.yaml; await running limited; c=$(cgroup limited); echo $c | grep ^/sys/fs/cgroup/kubepods/
          test \"$(cat $c/memory.max)\" = 33554432; before=$(cat $c/cgroup.procs)
          systemctl restart k3s; k3s kubectl get --raw /readyz
          test \"$before\" = \"$(cat $c/cgroup.procs)\"",
