@@ -193,8 +193,7 @@ fn make(state: &StateDir, config: &Config) -> Result<Namespaces, Error> {
         }
         let process = ProcessId::of(pid).map_err(channel)?;
         let copy_up_dirs = config.copy_up_dirs.clone();
-        let record =
-            InitRecord { process, copy_up_dirs, isolated, cgroup: cgroup.root(), warnings: ready.warnings };
+        let record = InitRecord { process, copy_up_dirs, isolated, cgroup: cgroup.root(), warnings: ready.warnings };
         state.record_init(&record)?;
         here.send(&Keep, None).map_err(channel)?;
         info!(pid, "made new namespaces");
@@ -272,7 +271,7 @@ impl<'a> Session<'a> {
             launcher_pid: std::process::id(),
             uid,
             gid: getgid().as_raw(),
-            user: checks::user_name(&config.host, uid),
+            user,
             init_pid: namespaces.record.process.pid,
             net_driver: self.start_driver.name().to_owned(),
             network: self.start_driver.network(),
