@@ -116,7 +116,7 @@ fn k3s_lives_with_systemd_as_an_ordinary_user() {
     on.run(
         "stop",
         "user systemctl --user disable --now k3s-rootless; end_pods
-         await eval '! pgrep k3s'; ! ls -d /sys/fs/cgroup/user.slice/user-$uid.slice/user@$uid.service/app.slice/k3s-*.scope",
+         await ended; await eval '! ls -d /sys/fs/cgroup/user.slice/user-'$uid'.slice/user@'$uid'.service/app.slice/k3s-*.scope'",
     );
     on.run(
         "systemd-run --user -p Delegate=yes --tty",
@@ -125,7 +125,7 @@ fn k3s_lives_with_systemd_as_an_ordinary_user() {
          unit=/sys/fs/cgroup/user.slice/user-$uid.slice/user@$uid.service/app.slice/k3s-tty.service
          grep -w memory $unit/cgroup.subtree_control | grep -w cpu
          await running limited; grep . $unit/kubepods/*/*/*/cgroup.procs
-         user systemctl --user stop k3s-tty; await eval '! pgrep k3s'",
+         user systemctl --user stop k3s-tty; await ended",
     );
     on.run(
         "from a plain terminal, without lingering",
@@ -136,7 +136,7 @@ fn k3s_lives_with_systemd_as_an_ordinary_user() {
          ! grep 'not all limits' /tmp/terminal.log
          await running limited; c=$(cgroup limited); echo $c | grep 'k3s-.*scope/kubepods'
          test \"$(cat $c/memory.max)\" = 33554432
-         loginctl terminate-user edge; await eval '! pgrep k3s'",
+         loginctl terminate-user edge; await ended",
     );
     on.run(
         "a rootful server has its pods below /sys/fs/cgroup/kubepods",

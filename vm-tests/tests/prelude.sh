@@ -5,9 +5,8 @@ KUBECONFIG=/home/edge/.kube/k3s.yaml
 # A command of user edge, with the user's bus.
 user() { runuser -u edge -- env XDG_RUNTIME_DIR=/run/user/$uid HOME=/home/edge PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin "$@"; }
 kubectl() { k3s kubectl --kubeconfig "$KUBECONFIG" "$@"; }
-# The machine has no procps.
-pgrep() { busybox pgrep "$@"; }
-pkill() { busybox pkill "$@"; }
+# No process of k3s, its pods' shims included, is left. (The bracket keeps grep from finding itself.)
+ended() { ! grep -qs '[k]3s' /proc/[0-9]*/cmdline; }
 # Until the command succeeds.
 await() {
     n=0
@@ -30,7 +29,12 @@ cgroup() {
     find /sys/fs/cgroup -type d -name "$id" | grep . || { echo "no cgroup of $1 ($id)" >&2; return 1; }
 }
 # What k3s-killall.sh does for a rootless cluster: its init ends, and everything inside with it.
-end_pods() { pkill -KILL -f 'k3s rootless-init' || true; }
+end_pods() {
+    for file in $(grep -ls '[r]ootless-init' /proc/[0-9]*/cmdline); do
+        pid=${file#/proc/}
+        kill -KILL "${pid%/cmdline}"
+    done
+}
 report() {
     journalctl -b --no-pager -o short-monotonic | tail -n 60
     tail -n 30 /tmp/*.log 2>/dev/null
