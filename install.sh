@@ -86,6 +86,8 @@ need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$m
 if ! $skip_build; then
     need cc gcc
     need protoc protobuf-compiler
+    # What the definitions of gRPC interfaces are made of; it has no command of its own.
+    [ -e /usr/include/google/protobuf/descriptor.proto ] || missing="$missing libprotobuf-dev"
 fi
 if ! $rootful; then
     need slirp4netns slirp4netns
