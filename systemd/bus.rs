@@ -103,19 +103,38 @@ pub fn attach(cgroup: &Path, leaf: &str, pid: u32) -> Result<(), BusError> {
     })
 }
 
-/// `KillMode=` of the service a process belongs to.
+/// What systemd knows of the service or scope that a process belongs to.
+pub struct Unit {
+    /// Its cgroup, below the mount point of the hierarchy.
+    pub cgroup: PathBuf,
+    /// Whether it was started with `Delegate=`.
+    pub delegated: bool,
+    /// `KillMode=`.
+    pub kill_mode: String,
+}
+
+/// The service or scope of the user that a process belongs to.
 ///
 /// # Errors
-/// There is no bus, or the process is in no service of the user.
-pub fn kill_mode(pid: u32) -> Result<String, BusError> {
-    let call = |source| BusError::Call { doing: "look a service up", source };
+/// There is no bus, or the process is in no unit of the user's systemd.
+pub fn unit_of(pid: u32) -> Result<Unit, BusError> {
+    let call = |source| BusError::Call { doing: "look a unit up", source };
     block_on(async {
         let connection = connect().await?;
         let manager = ManagerProxy::new(&connection).await.map_err(call)?;
-        let unit = manager.get_unit_by_pid(pid).await.map_err(call)?;
-        let interface = "org.freedesktop.systemd1.Service";
-        let service = zbus::Proxy::new(&connection, "org.freedesktop.systemd1", unit, interface).await.map_err(call)?;
-        service.get_property("KillMode").await.map_err(call)
+        let path = manager.get_unit_by_pid(pid).await.map_err(call)?;
+        // A unit's object is named by the unit; `_2e` is its dot.
+        let interface = match path.as_str().ends_with("_2escope") {
+            true => "org.freedesktop.systemd1.Scope",
+            false => "org.freedesktop.systemd1.Service",
+        };
+        let unit = zbus::Proxy::new(&connection, "org.freedesktop.systemd1", path, interface).await.map_err(call)?;
+        let cgroup: String = unit.get_property("ControlGroup").await.map_err(call)?;
+        Ok(Unit {
+            cgroup: cgroup.trim_start_matches('/').into(),
+            delegated: unit.get_property("Delegate").await.map_err(call)?,
+            kill_mode: unit.get_property("KillMode").await.map_err(call)?,
+        })
     })
 }
 

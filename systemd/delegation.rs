@@ -35,9 +35,19 @@ impl Delegation {
         }
         let own = cgroup::of_process(pid).map_err(NotDelegated::Own)?;
         let systemd = Path::new("/run/systemd/system").is_dir();
-        let given = if systemd { marked(&own) } else { cgroup::is_writable(&own).then(|| own.clone()) };
+        // Nothing to ask is no error: a session's processes are in no unit of the user's systemd.
+        let unit = if systemd { bus::unit_of(pid).ok() } else { None };
+        let given = match &unit {
+            _ if !systemd => cgroup::is_writable(&own).then(|| own.clone()),
+            // Not every version of systemd marks what a user's own systemd has delegated.
+            Some(unit) if unit.delegated => {
+                Some(Path::new(MOUNT).join(&unit.cgroup)).filter(|it| cgroup::is_writable(it))
+            }
+            _ => marked(&own),
+        };
         // A service that leaves its pods running can only be started anew if they are not in its own cgroup.
-        let stays = |root: &Path| is_service(root) && bus::kill_mode(pid).is_ok_and(|mode| leaves_processes(&mode));
+        let stays =
+            |root: &Path| is_service(root) && unit.as_ref().is_some_and(|unit| leaves_processes(&unit.kill_mode));
         match given {
             Some(root) if !stays(&root) => {
                 subtree::enter(&root, pid)?;
