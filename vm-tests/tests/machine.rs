@@ -124,7 +124,7 @@ fn k3s_lives_with_systemd_as_an_ordinary_user() {
          await kubectl get --raw /readyz
          unit=/sys/fs/cgroup/user.slice/user-$uid.slice/user@$uid.service/app.slice/k3s-tty.service
          grep -w memory $unit/cgroup.subtree_control | grep -w cpu
-         await running limited; grep . $unit/kubepods/*/*/*/cgroup.procs
+         await running limited; cgroup limited | grep ^$unit/kubepods/
          user systemctl --user stop k3s-tty; await ended",
     );
     on.run(

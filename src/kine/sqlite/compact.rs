@@ -98,7 +98,8 @@ impl Compactor {
         Some(self.due?.saturating_duration_since(Instant::now()))
     }
 
-    /// Does a little of what is to do. Returns how far the history is compacted now.
+    /// Does a little of what is to do. Returns how far the history is compacted now; when everybody else knows, it is
+    /// to be given to [`Compactor::answer`].
     pub(super) fn step(&mut self, conn: &mut Connection, position: Position) -> rusqlite::Result<Revision> {
         self.start_if_due(position);
         if self.target > position.compacted {
@@ -110,10 +111,8 @@ impl Compactor {
                 self.finished = true;
                 self.vacuuming = shrinkable(conn, self.spare())?;
             }
-            self.answer(upto);
             return Ok(upto);
         }
-        self.answer(position.compacted);
         if self.vacuuming {
             vacuum(conn, self.spare())?;
             self.vacuuming = shrinkable(conn, self.spare())?;
@@ -166,7 +165,8 @@ impl Compactor {
         Some(target).filter(|target| *target > position.compacted)
     }
 
-    fn answer(&mut self, compacted: Revision) {
+    /// Tells those who wait for a compaction that came this far.
+    pub(super) fn answer(&mut self, compacted: Revision) {
         for request in self.requests.extract_if(.., |request| request.revision <= compacted) {
             let _ = request.reply.send(Ok(()));
         }

@@ -215,6 +215,8 @@ impl Writer {
             Ok(compacted) => {
                 self.position.compacted = compacted;
                 self.hub.compacted(compacted);
+                // Not before: who was told of it must not be given a watch of what is gone.
+                self.compactor.answer(compacted);
                 self.metrics.position(self.position.current, compacted);
                 if self.compactor.take_finished() {
                     self.metrics.compacted(true);
