@@ -124,7 +124,7 @@ fn k3s_lives_with_systemd_as_an_ordinary_user() {
          await kubectl get --raw /readyz
          unit=/sys/fs/cgroup/user.slice/user-$uid.slice/user@$uid.service/app.slice/k3s-tty.service
          grep -w memory $unit/cgroup.subtree_control | grep -w cpu
-         await running limited; cgroup limited | grep ^$unit/kubepods/
+         await eval 'cgroup limited | grep ^'$unit'/kubepods/'
          user systemctl --user stop k3s-tty; await ended",
     );
     on.run(
@@ -134,7 +134,7 @@ fn k3s_lives_with_systemd_as_an_ordinary_user() {
          await kubectl get --raw /readyz
          grep 'loginctl enable-linger edge' /tmp/terminal.log
          ! grep 'not all limits' /tmp/terminal.log
-         await running limited; c=$(cgroup limited); echo $c | grep 'k3s-.*scope/kubepods'
+         await cgroup limited; c=$(cgroup limited); echo $c | grep 'k3s-.*scope/kubepods'
          test \"$(cat $c/memory.max)\" = 33554432
          loginctl terminate-user edge; await ended",
     );
