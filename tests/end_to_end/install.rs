@@ -9,7 +9,15 @@ use k3s_tests::{User, eventually};
 /// Runs the script of this checkout.
 fn install(user: &User, variables: &[(&str, &str)]) -> Output {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    Command::new("sh")
+    let mut command = Command::new("sh");
+    // What the test runner's cargo has set is no part of a person's shell, and would have crates built anew.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_") && !matches!(&*text, "CARGO_HOME" | "CARGO_TARGET_DIR") {
+            command.env_remove(&name);
+        }
+    }
+    command
         .arg(checkout.join("install.sh"))
         .arg("--https-listen-port=16451")
         .env("INSTALL_K3S_USER", &user.name)
