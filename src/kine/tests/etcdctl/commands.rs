@@ -66,7 +66,7 @@ async fn leases_are_granted_kept_alive_listed_and_revoked() {
     let served = Served::tcp().await;
     let granted = served.json(&["lease", "grant", "60"]).await;
     assert_eq!(granted["TTL"], 60);
-    let hex = format!("{:x}", granted["ID"].as_i64().unwrap());
+    let hex = format!("{:016x}", granted["ID"].as_i64().unwrap());
     assert_eq!(served.run(&["put", "/with", "v", "--lease", &hex]).await, "OK\n");
     assert_eq!(served.json(&["get", "/with"]).await["kvs"][0]["lease"], granted["ID"]);
     let live = served.run(&["lease", "timetolive", &hex, "--keys"]).await;
