@@ -45,6 +45,7 @@ pub fn usage() -> String {
     for command in COMMANDS {
         text.push_str(&format!("  {:<13} {}\n", command.name, command.about));
     }
-    text.push_str("\nOptions:\n  -h, --help     Show help\n  -v, --version  Show the version\n");
+    text.push_str("\nOptions, before the command:\n  --debug                Turn on debug logs\n  -d, --data-dir FOLDER  Folder to hold state\n\
+         -h, --help             Show help\n  -v, --version          Show the version\n");
     text
 }

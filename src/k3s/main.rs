@@ -7,6 +7,7 @@ mod check_config;
 mod commands;
 mod completion;
 mod coredns;
+mod global;
 mod kine;
 mod kubectl;
 mod server;
@@ -29,26 +30,33 @@ fn main() -> ExitCode {
     }
     let mut args = std::env::args_os();
     let program = args.next().unwrap_or_default();
-    let mut args: Vec<OsString> = args.collect();
+    let args: Vec<OsString> = args.collect();
     // Multi-call: a link called kubectl is `k3s kubectl`.
     let called = Path::new(&program).file_name().and_then(|name| name.to_str());
     if let Some(name) = called.filter(|name| commands::LINKS.contains(name)) {
         return run(name, args);
     }
-    if args.is_empty() {
-        print!("{}", usage());
-        return ExitCode::SUCCESS;
-    }
-    let command = args.remove(0);
-    match command.to_str() {
+    match args.first().and_then(|first| first.to_str()) {
         Some("-v" | "--version") => {
             print!("{}", version::text());
-            ExitCode::SUCCESS
+            return ExitCode::SUCCESS;
+        }
+        None if args.is_empty() => {
+            print!("{}", usage());
+            return ExitCode::SUCCESS;
         }
         Some("-h" | "--help" | "help") => {
             print!("{}", usage());
-            ExitCode::SUCCESS
+            return ExitCode::SUCCESS;
         }
+        _ => {}
+    }
+    let mut args = match global::moved_behind_the_command(args) {
+        Ok(args) => args,
+        Err(message) => return misuse(&message),
+    };
+    let command = args.remove(0);
+    match command.to_str() {
         Some(name) => run(name, args),
         None => misuse(&format!("unknown command {command:?}")),
     }

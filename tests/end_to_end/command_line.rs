@@ -90,6 +90,38 @@ fn completions_are_scripts_that_know_the_flags() {
 }
 
 #[test]
+fn a_shell_is_made_to_load_its_completions_once() {
+    let home = std::env::temp_dir().join(format!("k3s-completion-{}", std::process::id()));
+    fs::create_dir_all(&home).expect("a folder");
+    fs::write(home.join(".bashrc"), "alias k=kubectl").expect("a start file");
+    let install = |shell: &str| {
+        let output = Command::new(binary()).args(["completion", "-i", shell]).env("HOME", &home).output();
+        let output = output.expect("k3s");
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    for shell in ["bash", "bash", "fish"] {
+        install(shell);
+    }
+    let start = fs::read_to_string(home.join(".bashrc")).expect("a start file");
+    let lines = "# >> k3s command completion (start)\n. <(k3s completion bash)\n# >> k3s command completion (end)\n";
+    assert_eq!(start, format!("alias k=kubectl\n{lines}"));
+    let fish = fs::read_to_string(home.join(".config/fish/completions/k3s.fish")).expect("fish's script");
+    assert!(fish.contains("https-listen-port"));
+    fs::remove_dir_all(&home).expect("a removed folder");
+}
+
+#[test]
+fn options_before_the_command_are_the_commands() {
+    let nowhere = k3s(&["--debug", "--data-dir", "/dev/null/nowhere", "server"]);
+    assert!(!nowhere.status.success() && stderr(&nowhere).contains("/dev/null/nowhere"), "{}", stderr(&nowhere));
+    assert!(k3s(&["--debug=true", "-d=/nowhere", "server", "--help"]).status.success());
+    assert!(k3s(&["--debug", "completion", "bash"]).status.success());
+    let unknown = k3s(&["--node-name=x", "server"]);
+    assert!(!unknown.status.success() && stderr(&unknown).contains("--node-name=x"), "{}", stderr(&unknown));
+    assert!(stderr(&k3s(&["--debug"])).contains("no command"));
+}
+
+#[test]
 fn check_config_is_right_for_root_and_for_a_fresh_user() {
     let root = k3s(&["check-config"]);
     let said = stdout(&root);
