@@ -293,7 +293,7 @@ for process in /proc/[0-9]*; do
     pid=${process#/proc/}
     [ "$(readlink "$process/ns/user" 2>/dev/null)" = "$(readlink /proc/self/ns/user)" ] || continue
     [ "$(readlink "$process/ns/mnt" 2>/dev/null)" = "$(readlink /proc/self/ns/mnt)" ] || continue
-    if is "$pid" '^[^ ]* ?shim' && readlink "$process/exe" | grep -q '/k3s\( (deleted)\)\?$'; then kill -KILL "$pid"; fi
+    if is "$pid" '^[^ ]* ?shim /run/k3s/runtime/'; then kill -KILL "$pid"; fi
 done
 # Deepest first.
 awk '{ print $2 }' /proc/self/mounts | sort -r | while read -r mount; do

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::command::{command, with_two_dashes};
+use crate::file::Keys;
 use crate::flag::{self, Flag, Subcommand, Support, Type};
 use crate::nearest::nearest;
 use crate::{Error, argument, file};
@@ -64,7 +66,16 @@ impl Values {
             Some(given) => (PathBuf::from(&given.value), true),
             None => (default_config.to_owned(), false),
         };
-        for (key, found) in file::read(&path, required)? {
+        let keys = match file::read(&path, required) {
+            // Root's k3s of this host has its configuration there; an ordinary user's is none of its business.
+            Err(Error::Unreadable { path, source }) if !required && source.kind() == ErrorKind::PermissionDenied => {
+                let path = path.display();
+                self.warnings.push(format!("{path}: ignored: this user may not read it; name another with --config"));
+                Keys::new()
+            }
+            keys => keys?,
+        };
+        for (key, found) in keys {
             let Some(flag) = flag::of(subcommand).find(|flag| flag.is_called(&key)) else {
                 // One file may serve servers and agents, as in k3s.
                 if flag::all().any(|flag| flag.is_called(&key)) {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::Value;
 
 use crate::{User, binary, eventually};
@@ -79,6 +80,9 @@ impl<'a> Cluster<'a> {
     pub fn spawn(&mut self) {
         assert!(self.server.is_none(), "the server runs already");
         let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
+        // A shell may leave a lock or a pipe open; [`Cluster::holders`] tells whom it reached.
+        let left_open = File::create(self.left_open()).expect("a file");
+        fcntl(&left_open, FcntlArg::F_SETFD(FdFlag::empty())).expect("a file that children inherit");
         let server = self
             .command(&binary())
             .args(&self.args)
@@ -89,6 +93,25 @@ impl<'a> Cluster<'a> {
             .spawn()
             .expect("a started server");
         self.server = Some(server);
+    }
+
+    fn left_open(&self) -> PathBuf {
+        self.log.with_extension("left-open")
+    }
+
+    /// Command lines of the processes that hold what the caller of the server had left open.
+    pub fn holders(&self) -> Vec<String> {
+        let mut holders = Vec::new();
+        for process in std::fs::read_dir("/proc").expect("/proc").flatten() {
+            // Those that end meanwhile hold nothing.
+            let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else { continue };
+            let mut targets = descriptors.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+            if targets.any(|target| target == self.left_open()) {
+                let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+                holders.push(String::from_utf8_lossy(&line).replace('\0', " "));
+            }
+        }
+        holders
     }
 
     /// Starts it and waits until its node is ready. Returns how long that took.

@@ -23,6 +23,11 @@ use commands::{COMMANDS, MISSING, usage};
 const MISUSE: u8 = 2;
 
 fn main() -> ExitCode {
+    // What the caller left open is for this process alone: pods outlive it, and would hold the caller's locks and pipes.
+    if let Err(error) = k3s_runtime::close_from_on_exec(3) {
+        eprintln!("k3s: cannot keep open files from pods: {error}; Linux 5.11 or newer is needed");
+        return ExitCode::FAILURE;
+    }
     // First of all, while there is one thread: the processes that the launcher and the runtime start from this binary.
     if let Err(error) = k3s_rootless::enter() {
         eprintln!("k3s: {error}");

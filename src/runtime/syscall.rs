@@ -74,8 +74,11 @@ pub(crate) fn mount_setattr(fd: BorrowedFd<'_>, attributes: MountAttributes) -> 
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Marks every descriptor from `first` on close-on-exec, whoever opened it.
-pub(crate) fn close_from_on_exec(first: u32) -> io::Result<()> {
+/// Marks every descriptor from `first` on close-on-exec, whoever opened it (close_range(2)).
+///
+/// # Errors
+/// A kernel before 5.11.
+pub fn close_from_on_exec(first: u32) -> io::Result<()> {
     // SAFETY: only flags of descriptors change, nothing is closed now.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

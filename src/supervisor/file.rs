@@ -35,9 +35,21 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> io::Result<()
 /// # Errors
 /// Any of the file system's, with the path.
 pub fn private_dir(path: &Path) -> io::Result<()> {
+    make_dir(path, 0o700)
+}
+
+/// Makes a folder, and those above it, that everybody may look into: files in it have modes of their own.
+///
+/// # Errors
+/// Any of the file system's, with the path.
+pub fn public_dir(path: &Path) -> io::Result<()> {
+    make_dir(path, 0o755)
+}
+
+fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
-        .mode(0o700)
+        .mode(mode)
         .create(path)
         .map_err(|error| io::Error::new(error.kind(), format!("cannot make folder {}: {error}", path.display())))
 }

@@ -12,7 +12,7 @@ mod tls;
 mod token;
 
 pub use certificate::{Authority, Error as CertificateError, Pair, Usage};
-pub use file::{private_dir, write_atomically};
+pub use file::{private_dir, public_dir, write_atomically};
 pub use kubeconfig::kubeconfig;
 pub use tls::{Names, Tls};
 pub use token::{Error as TokenError, Token};

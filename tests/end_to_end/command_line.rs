@@ -122,6 +122,15 @@ fn options_before_the_command_are_the_commands() {
 }
 
 #[test]
+fn a_configuration_that_only_root_may_read_is_not_for_others() {
+    let hidden = r#"mkdir -p /etc/rancher && mount -t tmpfs -o mode=0700 tmpfs /etc/rancher && mkdir /etc/rancher/k3s &&
+        echo 'https-listen-port: none' >/etc/rancher/k3s/config.yaml &&
+        exec setpriv --reuid 65534 --regid 65534 --clear-groups "$0" server --data-dir /tmp/nobody"#;
+    let as_nobody = Command::new("unshare").args(["-m", "sh", "-c", hidden]).arg(binary()).output().expect("unshare");
+    assert!(stderr(&as_nobody).contains("a node needs root"), "{}", stderr(&as_nobody));
+}
+
+#[test]
 fn check_config_is_right_for_root_and_for_a_fresh_user() {
     let root = k3s(&["check-config"]);
     let said = stdout(&root);

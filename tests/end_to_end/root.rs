@@ -35,6 +35,8 @@ fn root_works_on_a_cluster_without_the_launcher() {
     let mut cluster = Cluster::root(&folder, &["--https-listen-port=16445", "--node-name=root-node"]);
     cluster.start();
     web::deploy(&cluster, 30082);
+    let holders = cluster.holders();
+    assert!(holders.iter().all(|line| line.contains("k3s server")) && !holders.is_empty(), "{holders:?}");
     web::check_network(&cluster, 30082);
     web::check_kubectl(&cluster);
     let before = web::containers(&cluster);

@@ -18,6 +18,8 @@ fn an_ordinary_user_works_on_a_cluster_of_his_own() {
 
     assert!(cluster.kubectl(&["get", "nodes"]).contains("Ready"));
     web::deploy(&cluster, 30081);
+    let holders = cluster.holders();
+    assert!(holders.iter().all(|line| line.contains("k3s server")) && !holders.is_empty(), "{holders:?}");
     web::check_network(&cluster, 30081);
     web::check_kubectl(&cluster);
     web::check_streams(&cluster);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use k3s_env::Server;
-use k3s_supervisor::{private_dir, write_atomically};
+use k3s_supervisor::{private_dir, public_dir, write_atomically};
 
 /// Where k3s keeps the id that `--with-node-id` adds.
 const NODE_ID: &str = "/etc/rancher/node/id";
@@ -78,7 +78,9 @@ fn node_id(path: &Path) -> anyhow::Result<String> {
         return Ok(id.trim().to_owned());
     }
     let id = format!("{:08x}", rand::random::<u32>());
-    private_dir(path.parent().unwrap_or(Path::new("/")))?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    public_dir(folder.parent().unwrap_or(Path::new("/")))?;
+    private_dir(folder)?;
     write_atomically(path, id.as_bytes(), 0o600)?;
     Ok(id)
 }

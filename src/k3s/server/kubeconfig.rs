@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 
 use anyhow::{Context as _, bail};
 use k3s_env::Server;
-use k3s_supervisor::{Tls, kubeconfig, private_dir, write_atomically};
+use k3s_supervisor::{Tls, kubeconfig, private_dir, public_dir, write_atomically};
 
 /// Writes it, if it says something else, and gives it its mode and group.
 ///
@@ -22,7 +22,9 @@ pub fn write(config: &Server, tls: &Tls) -> anyhow::Result<()> {
     let server = format!("https://{}", SocketAddr::new(address, listener.port));
     let text = kubeconfig(&server, tls.server_ca.certificate(), &tls.client_admin);
     if let Some(folder) = path.parent() {
-        private_dir(folder)?;
+        // With --write-kubeconfig-mode others may read the file, and an ordinary user's k3s looks for a configuration
+        // beside it.
+        if config.rootless { private_dir(folder) } else { public_dir(folder) }?;
     }
     if std::fs::read_to_string(path).is_ok_and(|have| have == text) {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
