@@ -292,8 +292,10 @@ fi
 for process in /proc/[0-9]*; do
     pid=${process#/proc/}
     [ "$(readlink "$process/ns/user" 2>/dev/null)" = "$(readlink /proc/self/ns/user)" ] || continue
-    [ "$(readlink "$process/ns/mnt" 2>/dev/null)" = "$(readlink /proc/self/ns/mnt)" ] || continue
-    if is "$pid" '^[^ ]* ?shim /run/k3s/runtime/'; then kill -KILL "$pid"; fi
+    is "$pid" '^[^ ]*k3s shim /run/k3s/runtime/' || continue
+    # Another machine's, in a container of this host, has its folder elsewhere.
+    sandbox=$(tr '\0' '\n' 2>/dev/null <"$process/cmdline" | sed -n 3p)
+    if [ -d "$sandbox" ]; then kill -KILL "$pid"; fi
 done
 # Deepest first.
 awk '{ print $2 }' /proc/self/mounts | sort -r | while read -r mount; do

@@ -3,6 +3,7 @@
 mod bad_input;
 mod command_line;
 mod install;
+mod isolation;
 mod kine;
 mod node_flags;
 mod root;

@@ -4,30 +4,11 @@ use std::time::Duration;
 
 use k3s_tests::{Cluster, eventually};
 
-use crate::web;
+use crate::{isolation, web};
 
 #[test]
 fn root_works_on_a_cluster_without_the_launcher() {
-    // Nothing of the cluster's network may meet the machine's: this process and what it starts move into namespaces of
-    // their own.
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET | nix::sched::CloneFlags::CLONE_NEWNS)
-        .expect("namespaces");
-    for args in [
-        &["link", "set", "lo", "up"][..],
-        &["link", "add", "uplink", "type", "veth", "peer", "name", "provider"],
-        &["link", "set", "provider", "up"],
-        &["addr", "add", "198.51.100.2/24", "dev", "uplink"],
-        &["link", "set", "uplink", "up"],
-        &["route", "add", "default", "via", "198.51.100.1"],
-    ] {
-        assert!(std::process::Command::new("ip").args(args).status().expect("ip").success(), "ip {args:?}");
-    }
-    let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
-    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("private mounts");
-    for folder in ["/run", "/var/log"] {
-        nix::mount::mount(Some("tmpfs"), folder, Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>)
-            .expect("a tmpfs");
-    }
+    isolation::own_network_and_mounts(&["/run", "/var/log"]);
     let folder = std::path::PathBuf::from("/var/lib/k3s-test-root");
     // Left over by a test that was killed.
     let _ = std::fs::remove_dir_all(&folder);
