@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 
 use crate::config::PortDriver;
-use crate::host::Host;
+use crate::host::{Host, NetworkInfo};
 use crate::port::{PortError, Protocol};
-use crate::relay;
+use crate::relay::{self, Device, TcpPort, TcpRelay};
 
 /// What is added to a port below 1024 that the host does not give to ordinary users, as in k3s.
 pub const LOW_PORT_OFFSET: u16 = 10_000;
@@ -39,12 +39,31 @@ pub struct PublishedPorts(Arc<Inner>);
 struct Inner {
     host: Host,
     open: Mutex<Open>,
+    device: Arc<Device>,
+    /// From the first TCP port on.
+    tcp: Mutex<Option<TcpRelay>>,
+}
+
+/// Who relays a port.
+enum Serving {
+    Tcp(TcpPort),
+    Udp(AbortHandle),
+}
+
+impl Serving {
+    /// Closes the port. May wait for the threads that relay, which takes microseconds.
+    fn end(self) {
+        match self {
+            Self::Tcp(port) => port.close(),
+            Self::Udp(task) => task.abort(),
+        }
+    }
 }
 
 #[derive(Default)]
 struct Open {
     last: PortId,
-    ports: BTreeMap<PortId, (PublishedPort, AbortHandle)>,
+    ports: BTreeMap<PortId, (PublishedPort, Serving)>,
 }
 
 /// A port could not be published, or not be withdrawn.
@@ -63,7 +82,9 @@ pub enum PublishError {
 impl PublishedPorts {
     /// None yet.
     pub fn new(host: Host) -> Self {
-        Self(Arc::new(Inner { host, open: Mutex::default() }))
+        let NetworkInfo { device: name, address, .. } = host.info().network.clone();
+        let device = Arc::new(Device { name, address });
+        Self(Arc::new(Inner { host, open: Mutex::default(), device, tcp: Mutex::default() }))
     }
 
     /// The host they are of.
@@ -97,19 +118,19 @@ impl PublishedPorts {
         if let Some(port) = self.find(protocol, listen) {
             return Err(PublishError::Published { protocol, listen, target: port.target, id: port.id });
         }
-        let (listen, task) = match self.serve(protocol, listen, target).await {
+        let (listen, serving) = match self.serve(protocol, listen, target).await {
             Err(PublishError::Port(PortError::Permission { .. })) if listen.port() < 1024 => {
                 let higher = SocketAddr::new(listen.ip(), listen.port() + LOW_PORT_OFFSET);
-                let task = self.serve(protocol, higher, target).await?;
+                let serving = self.serve(protocol, higher, target).await?;
                 say_once(listen, higher);
-                (higher, task)
+                (higher, serving)
             }
             served => (listen, served?),
         };
         let mut open = self.0.open.lock();
         open.last += 1;
         let port = PublishedPort { id: open.last, protocol, listen, target };
-        open.ports.insert(port.id, (port, task));
+        open.ports.insert(port.id, (port, serving));
         Ok(port)
     }
 
@@ -118,10 +139,13 @@ impl PublishedPorts {
     /// # Errors
     /// There is none of that id, or the port driver will not close it.
     pub async fn withdraw(&self, id: PortId) -> Result<(), PublishError> {
-        let (port, task) = self.0.open.lock().ports.remove(&id).ok_or(PublishError::Unknown { id })?;
-        task.abort();
+        let (port, serving) = self.0.open.lock().ports.remove(&id).ok_or(PublishError::Unknown { id })?;
         let host = self.0.host.clone();
-        let closed = tokio::task::spawn_blocking(move || host.close(port.protocol, port.listen)).await;
+        let close = move || {
+            serving.end();
+            host.close(port.protocol, port.listen)
+        };
+        let closed = tokio::task::spawn_blocking(close).await;
         let failed = |source| PublishError::Relay { protocol: port.protocol, listen: port.listen, source };
         Ok(closed.map_err(|e| failed(e.into()))??)
     }
@@ -136,30 +160,28 @@ impl PublishedPorts {
         self.list().into_iter().find(|port| port.protocol == protocol && port.listen == listen)
     }
 
-    async fn serve(
-        &self,
-        protocol: Protocol,
-        listen: SocketAddr,
-        target: SocketAddr,
-    ) -> Result<AbortHandle, PublishError> {
+    async fn serve(&self, protocol: Protocol, listen: SocketAddr, target: SocketAddr) -> Result<Serving, PublishError> {
         let failed = |source| PublishError::Relay { protocol, listen, source };
         let host = self.0.host.clone();
-        let device = host.info().network.address;
+        let device = self.0.device.clone();
         // The launcher answers within microseconds, but may be starting the network driver anew.
         match protocol {
             Protocol::Tcp => {
                 let socket = tokio::task::spawn_blocking(move || host.listen_tcp(listen)).await;
                 let socket = socket.map_err(|e| failed(e.into()))??;
-                socket.set_nonblocking(true).map_err(failed)?;
-                let socket = TcpListener::from_std(socket).map_err(failed)?;
-                Ok(tokio::spawn(relay::tcp(socket, target, device)).abort_handle())
+                let mut relay = self.0.tcp.lock();
+                let relay = match &mut *relay {
+                    Some(relay) => relay,
+                    none => none.insert(TcpRelay::start().map_err(failed)?),
+                };
+                Ok(Serving::Tcp(relay.serve(socket, target, device).map_err(failed)?))
             }
             Protocol::Udp => {
                 let socket = tokio::task::spawn_blocking(move || host.bind_udp(listen)).await;
                 let socket = socket.map_err(|e| failed(e.into()))??;
                 socket.set_nonblocking(true).map_err(failed)?;
                 let socket = UdpSocket::from_std(socket).map_err(failed)?;
-                Ok(tokio::spawn(relay::udp(socket, target, device)).abort_handle())
+                Ok(Serving::Udp(tokio::spawn(relay::udp(socket, target, device)).abort_handle()))
             }
         }
     }
@@ -167,7 +189,11 @@ impl PublishedPorts {
 
 /// No address means this node's loopback, as in rootlesskit.
 fn reachable(target: SocketAddr) -> SocketAddr {
-    let ip = if target.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { target.ip() };
+    let ip = match target.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
     SocketAddr::new(ip, target.port())
 }
 

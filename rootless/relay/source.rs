@@ -11,9 +11,10 @@
 //! `k3s-network` sets both up. Where they are not in place, a process says so by never calling [`keep`], and servers
 //! see an address of the node.
 
+use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::socket::sockopt::{IpTransparent, Mark, ReuseAddr};
@@ -29,36 +30,76 @@ pub(crate) fn keep() {
     KEPT.store(true, Ordering::Relaxed);
 }
 
+/// The device of the network driver.
+#[derive(Debug)]
+pub(crate) struct Device {
+    pub name: String,
+    pub address: Ipv4Addr,
+}
+
 /// Gives a socket that is about to connect to `target` the client's address. Returns whether it has it.
 ///
 /// # Errors
 /// The address is taken, or the process lacks the capability (`CAP_NET_ADMIN`).
-pub(super) fn assume(socket: &impl AsFd, client: SocketAddr, target: SocketAddr, device: Ipv4Addr) -> io::Result<bool> {
+pub(super) fn assume(socket: &impl AsFd, client: SocketAddr, target: SocketAddr, device: &Device) -> io::Result<bool> {
     if !KEPT.load(Ordering::Relaxed) || !is_foreign(client, target, device) {
         return Ok(false);
     }
     setsockopt(socket, Mark, &CONNECTION_MARK)?;
+    // IPv6 sockets have the same flag, and take the option of IPv4 for it (ipv6_setsockopt in the kernel's
+    // net/ipv6/ipv6_sockglue.c passes it on).
     setsockopt(socket, IpTransparent, &true)?;
     // The client's port may be the one of an old connection in TIME_WAIT, or of one to another target.
     setsockopt(socket, ReuseAddr, &true)?;
-    bind(std::os::fd::AsRawFd::as_raw_fd(&socket.as_fd()), &SockaddrStorage::from(client))?;
+    bind(socket.as_fd().as_raw_fd(), &SockaddrStorage::from(client))?;
     Ok(true)
 }
 
 /// Whether the client's address means the same inside. Loopback and the namespaces' own networks do not: an answer to
 /// them would stay in the pod, or go to another one. What is foreign is what leaves by the device of the network
 /// driver.
-fn is_foreign(client: SocketAddr, target: SocketAddr, device: Ipv4Addr) -> bool {
-    let (IpAddr::V4(address), true) = (client.ip(), target.is_ipv4()) else { return false };
-    if address.is_loopback() || address.is_unspecified() || target.ip().is_loopback() || address == device {
+fn is_foreign(client: SocketAddr, target: SocketAddr, device: &Device) -> bool {
+    let address = client.ip();
+    if client.is_ipv4() != target.is_ipv4()
+        || [address, target.ip()].iter().any(IpAddr::is_loopback)
+        || address.is_unspecified()
+        || is_link_local(address)
+        || address == device.address
+    {
         return false;
     }
     // Connecting sends nothing: it looks the route up and takes the address that goes with it.
-    let leaves_from = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+    let any: IpAddr = if client.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let leaves_from = UdpSocket::bind((any, 0)).and_then(|socket| {
         socket.connect((address, 9))?;
         socket.local_addr()
     });
-    leaves_from.is_ok_and(|from| from.ip() == IpAddr::V4(device))
+    match leaves_from.map(|from| from.ip()) {
+        Ok(IpAddr::V4(from)) => from == device.address,
+        Ok(IpAddr::V6(from)) if from != address => has_ipv6(&device.name, from),
+        _ => false,
+    }
+}
+
+/// Such an address is one of a link, and inside there are others.
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+/// The device has its IPv6 addresses from the network driver's router advertisements, so they are looked up.
+fn has_ipv6(device: &str, address: Ipv6Addr) -> bool {
+    let addresses = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    addresses.lines().any(|line| listed(line) == Some((device, address)))
+}
+
+/// Device and address of a line: address, index, prefix length, scope, flags, device; all but the last hexadecimal.
+fn listed(line: &str) -> Option<(&str, Ipv6Addr)> {
+    let mut fields = line.split_ascii_whitespace();
+    let address = u128::from_str_radix(fields.next()?, 16).ok()?;
+    Some((fields.nth(4)?, Ipv6Addr::from(address)))
 }
 
 #[cfg(test)]
@@ -66,13 +107,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_and_other_families_are_not_foreign() {
-        let device = Ipv4Addr::new(10, 41, 0, 100);
+    fn loopback_links_and_other_families_are_not_foreign() {
+        let device = Device { name: "tap0".into(), address: Ipv4Addr::new(10, 41, 0, 100) };
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let pod = address("10.42.0.7:80");
-        assert!(!is_foreign(address("127.0.0.1:4000"), pod, device));
-        assert!(!is_foreign(address("[2001:db8::1]:4000"), pod, device));
-        assert!(!is_foreign(address("10.41.0.100:4000"), pod, device), "our own");
-        assert!(!is_foreign(address("192.0.2.7:4000"), address("127.0.0.1:80"), device), "no answer leaves loopback");
+        let (pod, pod6) = (address("10.42.0.7:80"), address("[fd00:42::7]:80"));
+        assert!(!is_foreign(address("127.0.0.1:4000"), pod, &device));
+        assert!(!is_foreign(address("[2001:db8::1]:4000"), pod, &device));
+        assert!(!is_foreign(address("192.0.2.7:4000"), pod6, &device));
+        assert!(!is_foreign(address("10.41.0.100:4000"), pod, &device), "our own");
+        assert!(!is_foreign(address("192.0.2.7:4000"), address("127.0.0.1:80"), &device), "no answer leaves loopback");
+        assert!(!is_foreign(address("[::1]:4000"), pod6, &device));
+        assert!(!is_foreign(address("[fe80::1]:4000"), pod6, &device), "of the host's link");
+        assert!(!is_foreign(address("[2001:db8::1]:4000"), address("[::1]:80"), &device));
+    }
+
+    #[test]
+    fn addresses_of_a_device_are_read_as_the_kernel_lists_them() {
+        let line = "fd00000000000000a8c1abfffe0c1f2e 02 40 00 00     tap0";
+        assert_eq!(listed(line), Some(("tap0", "fd00::a8c1:abff:fe0c:1f2e".parse().unwrap())));
+        assert_eq!(listed(""), None);
     }
 }

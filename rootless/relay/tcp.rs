@@ -1,164 +1,239 @@
 //! TCP: a connection inside for each connection outside, and bytes between them.
+//!
+//! A relay has a few threads of its own ([`worker`]), each with an epoll that all connections it has accepted are in,
+//! edge-triggered: nothing is told the kernel anew for each piece that is moved, and a connection that rests costs its
+//! two sockets and no buffer.
+
+mod connection;
+mod pipe;
+mod worker;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
 
-use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use rustix::net::sockopt::{set_socket_keepalive, set_tcp_nodelay};
 
-use super::source;
+use super::source::Device;
+use worker::{Command, Mailbox, Worker};
 
-/// The first bytes of a connection are copied, and most connections have no more. Only a longer one gets a pipe.
-const FIRST: usize = 16 * 1024;
-/// What one call may move. A pipe of the usual 16 slots holds as many pieces of up to 64 KiB.
-const AT_ONCE: usize = 1 << 20;
+/// More threads than this move no more bytes: the kernel's part of the work is done by whoever sends and receives.
+const THREADS: usize = 4;
 
-/// Until the listener's task is aborted; connections end with it.
-pub(crate) async fn run(listener: TcpListener, target: SocketAddr, device: Ipv4Addr) {
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
-        };
-        match accepted {
-            Ok((client, address)) => {
-                connections.spawn(async move {
-                    if let Err(error) = relay(client, address, target, device).await {
-                        tracing::debug!(%target, client = %address, %error, "a relayed connection failed");
-                    }
-                });
-            }
-            // Out of descriptors, mostly.
-            Err(error) => {
-                tracing::warn!(%target, %error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+/// The threads that relay. They end with this.
+pub(crate) struct TcpRelay {
+    workers: Vec<(Arc<Mailbox>, Option<JoinHandle<()>>)>,
+    last: AtomicU64,
+}
+
+/// A port that is relayed, until it is closed or dropped.
+pub(crate) struct TcpPort {
+    id: u64,
+    workers: Vec<Arc<Mailbox>>,
+}
+
+/// What a worker knows of a port.
+struct Listener {
+    socket: OwnedFd,
+    target: SocketAddr,
+    device: Arc<Device>,
+}
+
+impl TcpRelay {
+    /// As many threads as the machine has processors, up to [`THREADS`].
+    ///
+    /// # Errors
+    /// The kernel gives no thread, or no descriptors.
+    pub(crate) fn start() -> io::Result<Self> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+        let mut relay = Self { workers: Vec::with_capacity(threads), last: AtomicU64::new(0) };
+        for _ in 0..threads {
+            let mailbox = Arc::new(Mailbox::new()?);
+            let worker = Worker::new(mailbox.clone())?;
+            let thread = std::thread::Builder::new().name("k3s-relay".into()).stack_size(256 * 1024);
+            relay.workers.push((mailbox, Some(thread.spawn(|| worker.run())?)));
+        }
+        Ok(relay)
+    }
+
+    /// Takes a port's connections from now on.
+    ///
+    /// # Errors
+    /// The socket is none that can be waited for.
+    pub(crate) fn serve(&self, socket: TcpListener, target: SocketAddr, device: Arc<Device>) -> io::Result<TcpPort> {
+        socket.set_nonblocking(true)?;
+        // Connections have these from their listener. What is small is not to wait for more, and a client that has gone
+        // without a word is not to be waited for forever.
+        set_tcp_nodelay(&socket, true)?;
+        set_socket_keepalive(&socket, true)?;
+        let listener = Arc::new(Listener { socket: socket.into(), target, device });
+        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let workers: Vec<_> = self.workers.iter().map(|(mailbox, _)| mailbox.clone()).collect();
+        for worker in &workers {
+            worker.post(Command::Serve { port: id, listener: listener.clone() });
+        }
+        Ok(TcpPort { id, workers })
+    }
+}
+
+impl Drop for TcpRelay {
+    fn drop(&mut self) {
+        for (mailbox, _) in &self.workers {
+            mailbox.post(Command::Stop);
+        }
+        for (_, thread) in &mut self.workers {
+            // A worker that has panicked has said so.
+            let _ = thread.take().map(JoinHandle::join);
         }
     }
 }
 
-async fn relay(mut client: TcpStream, from: SocketAddr, target: SocketAddr, device: Ipv4Addr) -> io::Result<()> {
-    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-    let mut server = connect(from, target, device).await?;
-    client.set_nodelay(true)?;
-    server.set_nodelay(true)?;
-    let (mut client_reads, mut client_writes) = client.split();
-    let (mut server_reads, mut server_writes) = server.split();
-    tokio::try_join!(carry(&mut client_reads, &mut server_writes), carry(&mut server_reads, &mut client_writes))?;
-    Ok(())
-}
+impl TcpPort {
+    /// Closes the port and all connections through it; both are gone on return.
+    pub(crate) fn close(self) {
+        let (closed, all_closed) = channel();
+        self.post_close(Some(&closed));
+        drop(closed);
+        // It ends when each worker has dropped its end.
+        while all_closed.recv().is_ok() {}
+    }
 
-async fn connect(client: SocketAddr, target: SocketAddr, device: Ipv4Addr) -> io::Result<TcpStream> {
-    let new = || if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-    let socket = new()?;
-    match source::assume(&socket, client, target, device) {
-        Ok(_) => socket.connect(target).await,
-        Err(error) => {
-            tracing::debug!(%client, %target, %error, "cannot keep a client's address");
-            new()?.connect(target).await
+    fn post_close(&self, closed: Option<&Sender<()>>) {
+        for worker in &self.workers {
+            worker.post(Command::Close { port: self.id, _closed: closed.cloned() });
         }
     }
 }
 
-/// Until the sender has no more to say, which the receiver is told.
-async fn carry(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>) -> io::Result<()> {
-    let mut first = vec![0; FIRST];
-    loop {
-        let length = from.read(&mut first).await?;
-        if length == 0 {
-            return to.shutdown().await;
-        }
-        to.write_all(&first[..length]).await?;
-        if length == FIRST {
-            break;
-        }
-    }
-    drop(first);
-    match pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK) {
-        Ok(pipe) => carry_by_splice(from, to, &pipe).await?,
-        // Out of descriptors.
-        Err(_) => drop(tokio::io::copy(from, to).await?),
-    }
-    to.shutdown().await
-}
-
-async fn carry_by_splice(
-    from: &mut ReadHalf<'_>,
-    to: &mut WriteHalf<'_>,
-    (out, into): &(OwnedFd, OwnedFd),
-) -> io::Result<()> {
-    let (source, sink): (&TcpStream, &TcpStream) = (from.as_ref(), to.as_ref());
-    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-    loop {
-        let taken = source.async_io(Interest::READABLE, || Ok(splice(source, None, into, None, AT_ONCE, flags)?));
-        let mut left = taken.await?;
-        if left == 0 {
-            return Ok(());
-        }
-        while left > 0 {
-            let given = sink.async_io(Interest::WRITABLE, || Ok(splice(out, None, sink, None, left, flags)?));
-            match given.await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                given => left -= given,
-            }
-        }
+impl Drop for TcpPort {
+    fn drop(&mut self) {
+        // After `close` there is nothing left of that number.
+        self.post_close(None);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::task::JoinHandle;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::time::Duration;
 
-    async fn relayed() -> (TcpListener, SocketAddr, JoinHandle<()>) {
-        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    struct Relayed {
+        server: TcpListener,
+        address: SocketAddr,
+        port: TcpPort,
+        _relay: TcpRelay,
+    }
+
+    fn relayed() -> Relayed {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, target) = (listener.local_addr().unwrap(), server.local_addr().unwrap());
-        (server, address, tokio::spawn(run(listener, target, Ipv4Addr::LOCALHOST)))
+        let relay = TcpRelay::start().unwrap();
+        let device = Arc::new(Device { name: "lo".into(), address: [127, 0, 0, 1].into() });
+        let port = relay.serve(listener, target, device).unwrap();
+        Relayed { server, address, port, _relay: relay }
     }
 
-    #[tokio::test]
-    async fn every_byte_comes_through_in_both_directions_and_so_do_the_ends() {
-        let (server, address, task) = relayed().await;
-        let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n / 251) as u8 ^ n as u8).collect();
-        let echo = tokio::spawn(async move {
-            let (mut stream, _) = server.accept().await.unwrap();
+    fn connect(to: SocketAddr) -> TcpStream {
+        let stream = TcpStream::connect(to).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    #[test]
+    fn every_byte_comes_through_in_both_directions_and_so_do_the_ends() {
+        let relayed = relayed();
+        let sent: Vec<u8> = (0..30_000_000_u32).map(|n| (n / 251) as u8 ^ n as u8).collect();
+        let server = relayed.server.try_clone().unwrap();
+        let echo = std::thread::spawn(move || {
+            let mut stream = server.accept().unwrap().0;
             let mut all = Vec::new();
-            stream.read_to_end(&mut all).await.unwrap();
-            stream.write_all(&all).await.unwrap();
+            stream.read_to_end(&mut all).unwrap();
+            stream.write_all(&all).unwrap();
         });
-        let mut client = TcpStream::connect(address).await.unwrap();
-        client.write_all(&sent).await.unwrap();
-        client.shutdown().await.unwrap();
+        let mut client = connect(relayed.address);
+        client.write_all(&sent).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
         let mut received = Vec::new();
-        client.read_to_end(&mut received).await.unwrap();
+        client.read_to_end(&mut received).unwrap();
         assert!(received == sent, "{} bytes of {}", received.len(), sent.len());
-        echo.await.unwrap();
-        task.abort();
+        echo.join().unwrap();
     }
 
-    #[tokio::test]
-    async fn a_client_hears_at_once_that_nobody_answers() {
-        let (server, address, _task) = relayed().await;
+    #[test]
+    fn many_connections_at_once_are_not_mixed_up() {
+        let relayed = relayed();
+        let server = relayed.server.try_clone().unwrap();
+        std::thread::spawn(move || {
+            for stream in server.incoming().flatten() {
+                std::thread::spawn(move || {
+                    let mut byte = [0];
+                    while let Ok(1) = (&stream).read(&mut byte) {
+                        (&stream).write_all(&byte).unwrap();
+                    }
+                });
+            }
+        });
+        let mut clients: Vec<_> = (0..50).map(|number| (number, connect(relayed.address))).collect();
+        for round in 0..3 {
+            for (number, client) in &mut clients {
+                client.write_all(&[*number + round]).unwrap();
+            }
+            for (number, client) in &mut clients {
+                let mut byte = [0];
+                client.read_exact(&mut byte).unwrap();
+                assert_eq!(byte, [*number + round]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_hears_at_once_that_nobody_answers() {
+        let Relayed { server, address, port: _port, _relay } = relayed();
         drop(server);
-        let mut client = TcpStream::connect(address).await.unwrap();
-        let mut byte = [0];
-        assert!(matches!(client.read(&mut byte).await, Ok(0) | Err(_)));
+        let mut client = connect(address);
+        assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
     }
 
-    #[tokio::test]
-    async fn connections_end_with_the_relay() {
-        let (server, address, task) = relayed().await;
-        let mut client = TcpStream::connect(address).await.unwrap();
-        let (_held, _) = server.accept().await.unwrap();
-        task.abort();
-        let mut byte = [0];
-        assert!(matches!(client.read(&mut byte).await, Ok(0) | Err(_)));
-        TcpStream::connect(address).await.expect_err("the port is still open");
+    #[test]
+    fn a_reset_is_passed_on_as_one() {
+        let relayed = relayed();
+        let mut client = connect(relayed.address);
+        let (mut server, _) = relayed.server.accept().unwrap();
+        client.write_all(b"x").unwrap();
+        server.read_exact(&mut [0]).unwrap();
+        rustix::net::sockopt::set_socket_linger(&server, Some(Duration::ZERO)).unwrap();
+        drop(server);
+        assert_eq!(client.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn an_answer_arrives_though_the_server_has_not_read_the_question() {
+        let relayed = relayed();
+        let mut client = connect(relayed.address);
+        let (mut server, _) = relayed.server.accept().unwrap();
+        // More than all buffers on the way take.
+        client.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+        let _ = client.write_all(&vec![0; 64 << 20]);
+        server.write_all(b"too large").unwrap();
+        let mut answer = [0; 9];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"too large");
+    }
+
+    #[test]
+    fn connections_end_with_the_port() {
+        let Relayed { server, address, port, _relay } = relayed();
+        let mut client = connect(address);
+        let (_held, _) = server.accept().unwrap();
+        port.close();
+        assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+        TcpStream::connect(address).expect_err("the port is still open");
     }
 }

@@ -12,11 +12,13 @@ use machine::{Launched, NETWORK, PATIENCE, User, can_launch};
 /// A client's address on the host, and what the server inside says it is.
 fn ask_tcp(k3s: &Launched, from: &'static str, to: &'static str) -> (SocketAddr, String) {
     k3s.on_host(move || {
+        use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
         // A socket of the standard library can't be bound before it connects.
-        let socket =
-            rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
-        rustix::net::bind(&socket, &from.parse::<SocketAddr>().unwrap()).unwrap();
-        rustix::net::connect(&socket, &to.parse::<SocketAddr>().unwrap()).unwrap();
+        let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket(family, SocketType::STREAM, None).unwrap();
+        bind(&socket, &from).unwrap();
+        connect(&socket, &to).unwrap();
         let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut said = String::new();
@@ -83,6 +85,50 @@ fn a_relay_keeps_the_clients_address_for_a_pod_a_node_port_and_a_server_of_the_n
     // The host's loopback would be the pod's own in there.
     assert!(ask_tcp(&k3s, "127.0.0.1:0", "127.0.0.1:8001").1.starts_with("10.42.0.1:"));
     assert!(ask_udp(&k3s, "127.0.0.1:0", "127.0.0.1:8001").1.starts_with("10.42.0.1:"));
+}
+
+/// The same for IPv6, and a pod that has it. slirp4netns gives the device an address and the default route.
+const WAY_BACK_IPV6: &str = concat!(
+    "sh PATH=$PATH:/usr/sbin:/sbin; ip -6 rule add fwmark 0x200000/0x200000 lookup 1715 priority 100 && ",
+    "ip -6 route add local default dev lo table 1715 && ",
+    r#"nft "table ip6 way-back { chain out { type route hook output priority -150; ct direction reply ct mark and 0x100000 == 0x100000 meta mark set 0x200000; ct direction original meta mark and 0x100000 == 0x100000 ct mark set meta mark; }; chain in { type filter hook prerouting priority -150; ct direction reply ct mark and 0x100000 == 0x100000 meta mark set 0x200000; }; }""#
+);
+
+#[test]
+fn a_relay_keeps_the_clients_address_with_ipv6_as_well() {
+    if !can_launch() {
+        return;
+    }
+    let user = User::new(26).on(concat!(
+        "ip link set lo up; ip link add lan0 type veth peer name lan1; ip link set lan1 up; ip link set lan0 up;",
+        "ip address add 198.51.100.1/24 dev lan0; ip route add default via 198.51.100.254;",
+        "ip -6 address add 2001:db8::1/64 dev lan0 nodad; ip -6 address add 2001:db8::2/64 dev lan0 nodad"
+    ));
+    let mut k3s = user.launch(&[("K3S_ROOTLESS_ENABLE_IPV6", "true")]);
+    let pod = concat!(
+        "sh PATH=$PATH:/usr/sbin:/sbin; ",
+        "mkfifo $HOME/pod; unshare -n sh -c 'echo up; exec sleep 100000' > $HOME/pod 2>/dev/null </dev/null & pod=$!; read _ < $HOME/pod; ",
+        "ip link add v0 type veth peer name eth0 netns $pod && ip -6 address add fd42::1/64 dev v0 nodad && ip link set v0 up && ",
+        "nsenter -t $pod -n sh -c 'ip -6 address add fd42::7/64 dev eth0 nodad; ip link set eth0 up; ip -6 route add default via fd42::1'; ",
+        // The device's own address comes with the driver's first advertisement.
+        "until ip -6 route get 2001:db8::2 2>&1 | grep -q 'dev tap0 .*src fd00'; do sleep 0.05; done; ",
+        "sysctl -qw net.ipv6.conf.all.forwarding=1; ",
+        "nsenter -t $pod -n $HOME/../launch who [fd42::7]:80 > $HOME/pod 2>&1 & head -n 1 $HOME/pod"
+    );
+    assert_eq!(k3s.ask(pod), "ready");
+    for protocol in ["tcp", "udp"] {
+        let said = k3s.ask(&format!("publish {protocol} [::]:8001 [fd42::7]:80"));
+        assert!(said.ends_with(" [::]:8001"), "{said}");
+    }
+    assert!(ask_tcp(&k3s, "[2001:db8::2]:0", "[2001:db8::1]:8001").1.starts_with("[fd42::1]:"));
+    assert!(ask_udp(&k3s, "[2001:db8::2]:0", "[2001:db8::1]:8001").1.starts_with("[fd42::1]:"));
+    assert_eq!(k3s.ask(WAY_BACK_IPV6), "");
+    assert_eq!(k3s.ask("keep"), "kept");
+    let (client, seen) = ask_tcp(&k3s, "[2001:db8::2]:0", "[2001:db8::1]:8001");
+    assert_eq!(seen, client.to_string());
+    let (client, seen) = ask_udp(&k3s, "[2001:db8::2]:0", "[2001:db8::1]:8001");
+    assert_eq!(seen, client.to_string());
+    assert!(ask_tcp(&k3s, "[::1]:0", "[::1]:8001").1.starts_with("[fd42::1]:"), "loopback would be the pod's own");
 }
 
 #[test]
