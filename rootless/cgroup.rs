@@ -66,6 +66,11 @@ impl Placement {
         self
     }
 
+    /// What is to be known of the cgroup, though pods have it.
+    pub fn warning(&self) -> Option<String> {
+        self.delegation.as_ref().and_then(|delegation| delegation.warning().map(str::to_owned))
+    }
+
     /// As the host has it.
     pub fn root(&self) -> Option<PathBuf> {
         self.delegation.as_ref().map(|delegation| delegation.root().to_owned())

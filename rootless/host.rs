@@ -82,6 +82,8 @@ pub enum EnterError {
     Marker { value: String },
     #[error("the launcher is gone: {0}")]
     Launcher(io::Error),
+    #[error("cannot have the network driver's IPv6 router heard in the namespaces: {0}")]
+    Router(io::Error),
     #[error("cannot write /etc/resolv.conf and /etc/hosts in the namespaces: {0}")]
     NameResolution(io::Error),
 }
@@ -190,7 +192,20 @@ pub(crate) fn if_asked() -> Result<(), EnterError> {
     let (info, lifeline) = channel.receive::<Info>().map_err(EnterError::Launcher)?.ok_or_else(gone)?;
     let lifeline = lifeline.ok_or_else(gone)?;
     lifeline::tie_to(&lifeline).map_err(EnterError::Launcher)?;
+    if info.network.ipv6 {
+        hear_routers(&info.network.device).map_err(EnterError::Router)?;
+    }
     name_resolution::write(&info.network).map_err(EnterError::NameResolution)?;
     HOST.get_or_init(|| Host(Arc::new(Inner { info, channel: Mutex::new(channel), _lifeline: lifeline })));
+    Ok(())
+}
+
+/// Drivers give the device an IPv6 address and the route by advertisements. A node forwards packets for its pods, and the
+/// kernel has what forwards not listen to other routers, unless this is 2. Also by default, for the device of a driver that
+/// is started anew.
+fn hear_routers(device: &str) -> io::Result<()> {
+    for of in ["default", device] {
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{of}/accept_ra"), "2")?;
+    }
     Ok(())
 }

@@ -93,9 +93,6 @@ fn serve_launcher(channel: &Channel) -> io::Result<Option<SetUp>> {
             let addressed = || set_up.loopback.map_or(Ok(()), loopback::add_address);
             let up = loopback::up().and_then(|()| addressed());
             up.map(|()| warnings).map_err(|e| format!("cannot set up the loopback device: {e}"))
-        })
-        .and_then(|warnings| {
-            hear_routers().map(|()| warnings).map_err(|e| format!("cannot have IPv6 routers heard: {e}"))
         });
     let (error, warnings) = match done {
         Ok(warnings) => (None, warnings),
@@ -104,16 +101,6 @@ fn serve_launcher(channel: &Channel) -> io::Result<Option<SetUp>> {
     channel.send(&Ready { error, warnings }, None)?;
     let keep = channel.receive::<Keep>()?;
     Ok(keep.map(|_| set_up))
-}
-
-/// slirp4netns gives IPv6 addresses and the route by advertisements. A node forwards packets for its pods, and the kernel
-/// has what forwards not listen to other routers, unless this is 2.
-fn hear_routers() -> io::Result<()> {
-    match fs::write("/proc/sys/net/ipv6/conf/default/accept_ra", "2") {
-        // A kernel without IPv6.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        written => written,
-    }
 }
 
 /// Reaps until there is nothing left to hold.

@@ -23,7 +23,7 @@ use crate::host::Info;
 use crate::init::{self, Keep, Mapped, Ready, SetUp};
 use crate::memory;
 use crate::namespaces::{self, Program};
-use crate::network::{self, NetworkDriver, NetworkError, RunningDriver, last_words};
+use crate::network::{self, NetworkDriver, NetworkError, RunningDriver, StartingDriver, last_words};
 use crate::port::{self, PortDriver, PortRequest};
 use crate::process::{self, ProcessId};
 use crate::state::{InitRecord, StateDir};
@@ -92,16 +92,20 @@ pub fn launch_after(
     let _lock = state.lock()?;
     let notify = cgroup::notify_relay(&config.state_dir);
     let program = Program::itself(argv, environment(notify.as_ref()))?;
-    let driver = network::driver(config, &state)?;
+    let find_driver = network::look_for(config, &state)?;
     let ports = port::driver(config, &state);
     let warnings = before().map_err(Error::Before)?;
 
-    let mut namespaces = match join(&state, config)? {
-        Some(namespaces) => namespaces,
-        None => make(&state, config)?,
+    let (mut namespaces, driver, starting) = match join(&state, config)? {
+        Some(namespaces) => {
+            let driver = find_driver()?;
+            let starting = driver.start(namespaces.record.process.pid)?;
+            (namespaces, driver, starting)
+        }
+        None => make(&state, config, find_driver)?,
     };
     namespaces.record.warnings.extend(warnings);
-    let mut session = Session::start(&*driver, ports, &namespaces, program)?;
+    let mut session = Session::start((&*driver, starting), ports, &namespaces, program)?;
     namespaces.cgroup.leave();
     let served = session.introduce(config, &namespaces).and_then(|()| session.serve(&signals, notify.as_ref()));
     match served {
@@ -162,8 +166,10 @@ fn join(state: &StateDir, config: &Config) -> Result<Option<Namespaces>, Error> 
     Ok(Some(Namespaces { record, pidfd, ours: false, cgroup }))
 }
 
-/// New ones, set up and recorded.
-fn make(state: &StateDir, config: &Config) -> Result<Namespaces, Error> {
+type WithDriver = (Namespaces, Box<dyn NetworkDriver>, Option<StartingDriver>);
+
+/// New ones, set up and recorded, with a driver that is being started: as much as can be is done at the same time.
+fn make(state: &StateDir, config: &Config, find_driver: network::Find<'_>) -> Result<WithDriver, Error> {
     let mapping = checks::id_mapping(&config.host, getuid().as_raw(), getgid().as_raw())?;
     let isolated = config.net_driver == NetDriver::None;
     let channel = |source| Error::Launcher { doing: "speak with the namespaces' init", source };
@@ -174,10 +180,13 @@ fn make(state: &StateDir, config: &Config) -> Result<Namespaces, Error> {
     let cgroup = Placement::acquire();
     let spawned = namespaces::create(program, there, &here)?;
     let cgroup = cgroup.settled();
-    let set_up = || -> Result<InitRecord, Error> {
+    let set_up = || -> Result<_, Error> {
         let pid = spawned.pid.as_raw();
-        mapping.uids.apply(&mapping.newuidmap, pid)?;
-        mapping.gids.apply(&mapping.newgidmap, pid)?;
+        let uids = mapping.uids.begin(&mapping.newuidmap, pid)?;
+        let gids = mapping.gids.begin(&mapping.newgidmap, pid);
+        let driver = find_driver();
+        uids.finish().and(gids?.finish())?;
+        let driver = driver?;
         here.send(&Mapped, None).map_err(channel)?;
         let set_up = SetUp {
             state_dir: config.state_dir.clone(),
@@ -186,6 +195,7 @@ fn make(state: &StateDir, config: &Config) -> Result<Namespaces, Error> {
             loopback: isolated.then(|| config.cidr.tap()),
         };
         here.send(&set_up, None).map_err(channel)?;
+        let starting = driver.start(pid)?;
         let gone = || channel(io::ErrorKind::UnexpectedEof.into());
         let (ready, _) = here.receive::<Ready>().map_err(channel)?.ok_or_else(gone)?;
         if let Some(error) = ready.error {
@@ -197,10 +207,12 @@ fn make(state: &StateDir, config: &Config) -> Result<Namespaces, Error> {
         state.record_init(&record)?;
         here.send(&Keep, None).map_err(channel)?;
         info!(pid, "made new namespaces");
-        Ok(record)
+        Ok((record, driver, starting))
     };
     match set_up() {
-        Ok(record) => Ok(Namespaces { record, pidfd: spawned.pidfd, ours: true, cgroup }),
+        Ok((record, driver, starting)) => {
+            Ok((Namespaces { record, pidfd: spawned.pidfd, ours: true, cgroup }, driver, starting))
+        }
         Err(e) => {
             // Without namespaces to keep there is nothing for it to do.
             end(spawned.pid);
@@ -227,9 +239,9 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Starts both. The server waits until it is introduced, which is when the network is there.
+    /// Starts the server, which waits until it is introduced, and returns when the network is there.
     fn start(
-        start_driver: &'a dyn NetworkDriver,
+        (start_driver, starting): (&'a dyn NetworkDriver, Option<StartingDriver>),
         ports: Box<dyn PortDriver>,
         namespaces: &Namespaces,
         program: Program,
@@ -251,7 +263,7 @@ impl<'a> Session<'a> {
             init,
             our_init: namespaces.ours.then(|| Pid::from_raw(init)),
         };
-        match start_driver.start(init) {
+        match starting.map(StartingDriver::ready).transpose() {
             Ok(driver) => session.driver = driver,
             Err(e) => {
                 session.abandon();
@@ -267,6 +279,7 @@ impl<'a> Session<'a> {
         let user = checks::user_name(&config.host, uid);
         let mut warnings = namespaces.record.warnings.clone();
         warnings.extend(k3s_systemd::linger_advice(&user, uid));
+        warnings.extend(namespaces.cgroup.warning());
         let info = Info {
             launcher_pid: std::process::id(),
             uid,
@@ -398,7 +411,7 @@ impl<'a> Session<'a> {
             return Err(NetworkError::KeepsEnding { driver, times, output });
         }
         warn!(driver, %status, output, "the network driver has ended; starting it anew");
-        self.driver = self.start_driver.start(self.init)?;
+        self.driver = self.start_driver.start(self.init)?.map(StartingDriver::ready).transpose()?;
         self.ports.network_restarted();
         Ok(())
     }

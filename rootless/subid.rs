@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// A pod's images may own files by any 16-bit id, so fewer are of no use.
 pub const NEEDED: u32 = 65_536;
@@ -127,18 +127,43 @@ impl IdMap {
     /// # Errors
     /// The tool cannot be run, or refuses; its own words are in the error.
     pub fn apply(&self, tool: &Path, pid: i32) -> Result<(), IdMapError> {
-        let output = Command::new(tool)
-            .arg(pid.to_string())
-            .args(self.arguments())
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|source| IdMapError::Run { tool: tool.to_owned(), source })?;
+        self.begin(tool, pid)?.finish()
+    }
+
+    /// Starts the tool, and does not wait for it: the maps of uids and of gids are written at the same time.
+    ///
+    /// # Errors
+    /// The tool cannot be run.
+    pub(crate) fn begin(&self, tool: &Path, pid: i32) -> Result<Mapping<'_>, IdMapError> {
+        let mut command = Command::new(tool);
+        command.arg(pid.to_string()).args(self.arguments());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let child = child.map_err(|source| IdMapError::Run { tool: tool.to_owned(), source })?;
+        Ok(Mapping { map: self, tool: tool.to_owned(), child })
+    }
+}
+
+/// A tool that is writing a map.
+pub(crate) struct Mapping<'a> {
+    map: &'a IdMap,
+    tool: PathBuf,
+    child: Child,
+}
+
+impl Mapping<'_> {
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It refuses; its own words are in the error.
+    pub(crate) fn finish(self) -> Result<(), IdMapError> {
+        let Self { map, tool, child } = self;
+        let output = child.wait_with_output().map_err(|source| IdMapError::Run { tool: tool.clone(), source })?;
         if output.status.success() {
             return Ok(());
         }
         let stderr = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
         let stderr = if stderr.is_empty() { output.status.to_string() } else { stderr };
-        Err(IdMapError::Refused { tool: tool.to_owned(), kind: self.kind, map: self.arguments().join(" "), stderr })
+        Err(IdMapError::Refused { tool, kind: map.kind, map: map.arguments().join(" "), stderr })
     }
 }
 

@@ -15,6 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// for SIGTERM, and would otherwise hold up every shutdown for the default of 90 s.
 const STOP: Duration = Duration::from_secs(10);
 
+/// What systemd says of a process that it has not started.
+const NO_UNIT: &str = "org.freedesktop.systemd1.NoUnitForPID";
+
 /// systemd could not be asked, or refused.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
@@ -113,16 +116,21 @@ pub struct Unit {
     pub kill_mode: String,
 }
 
-/// The service or scope of the user that a process belongs to.
+/// The service or scope of the user that a process belongs to; `None` where it is in no unit of the user's systemd, as
+/// what was started in a session.
 ///
 /// # Errors
-/// There is no bus, or the process is in no unit of the user's systemd.
-pub fn unit_of(pid: u32) -> Result<Unit, BusError> {
+/// There is no bus, or systemd does not say.
+pub fn unit_of(pid: u32) -> Result<Option<Unit>, BusError> {
     let call = |source| BusError::Call { doing: "look a unit up", source };
     block_on(async {
         let connection = connect().await?;
         let manager = ManagerProxy::new(&connection).await.map_err(call)?;
-        let path = manager.get_unit_by_pid(pid).await.map_err(call)?;
+        let path = match manager.get_unit_by_pid(pid).await {
+            Ok(path) => path,
+            Err(zbus::Error::MethodError(name, ..)) if name.as_str() == NO_UNIT => return Ok(None),
+            Err(error) => return Err(call(error)),
+        };
         // A unit's object is named by the unit; `_2e` is its dot.
         let interface = match path.as_str().ends_with("_2escope") {
             true => "org.freedesktop.systemd1.Scope",
@@ -130,11 +138,11 @@ pub fn unit_of(pid: u32) -> Result<Unit, BusError> {
         };
         let unit = zbus::Proxy::new(&connection, "org.freedesktop.systemd1", path, interface).await.map_err(call)?;
         let cgroup: String = unit.get_property("ControlGroup").await.map_err(call)?;
-        Ok(Unit {
+        Ok(Some(Unit {
             cgroup: cgroup.trim_start_matches('/').into(),
             delegated: unit.get_property("Delegate").await.map_err(call)?,
             kill_mode: unit.get_property("KillMode").await.map_err(call)?,
-        })
+        }))
     })
 }
 

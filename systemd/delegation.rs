@@ -17,6 +17,8 @@ pub struct Delegation {
     root: PathBuf,
     /// The service in which the launcher was started, if the cgroup is not its.
     home: Option<PathBuf>,
+    /// What could not be found out.
+    warning: Option<String>,
 }
 
 impl Delegation {
@@ -35,8 +37,11 @@ impl Delegation {
         }
         let own = cgroup::of_process(pid).map_err(NotDelegated::Own)?;
         let systemd = Path::new("/run/systemd/system").is_dir();
-        // Nothing to ask is no error: a session's processes are in no unit of the user's systemd.
-        let unit = if systemd { bus::unit_of(pid).ok() } else { None };
+        // That there is none is no error: a session's processes are in no unit of the user's systemd.
+        let (unit, unasked) = match if systemd { bus::unit_of(pid) } else { Ok(None) } {
+            Ok(unit) => (unit, None),
+            Err(error) => (None, Some(error)),
+        };
         let given = match &unit {
             _ if !systemd => cgroup::is_writable(&own).then(|| own.clone()),
             // Not every version of systemd marks what a user's own systemd has delegated.
@@ -51,14 +56,19 @@ impl Delegation {
         match given {
             Some(root) if !stays(&root) => {
                 subtree::enter(&root, pid)?;
-                Ok(Self { root, home: None })
+                let warning = unasked.filter(|_| is_service(&root)).map(|error| unknown_unit(&root, &error));
+                Ok(Self { root, home: None, warning })
             }
             given if systemd => match Self::scope(pid, &own) {
                 Ok(scope) => Ok(scope),
                 Err(error) => {
                     let Some(root) = given else { return Err(error) };
                     subtree::enter(&root, pid)?;
-                    Ok(Self { root, home: None })
+                    let warning = Some(format!(
+                        "pods run in the cgroup of the service itself, {}, which can't be started anew before they have ended: {error}",
+                        root.display()
+                    ));
+                    Ok(Self { root, home: None, warning })
                 }
             },
             _ => Err(NotDelegated::NoSystemd { path: own }),
@@ -72,7 +82,7 @@ impl Delegation {
         let unit = format!("k3s-{pid}-{now}.scope");
         bus::start_scope(&unit, pid).map_err(|source| NotDelegated::Bus { path: own.to_owned(), source })?;
         let root = cgroup::of_process(pid).map_err(NotDelegated::Own)?;
-        Ok(Self { root, home: Some(own.to_owned()) })
+        Ok(Self { root, home: Some(own.to_owned()), warning: None })
     }
 
     /// Moves the process `pid` to the processes of an earlier start, whose cgroup this was.
@@ -85,7 +95,7 @@ impl Delegation {
         let own = cgroup::of_process(pid).map_err(NotDelegated::Own)?;
         let leaf = root.join(LEAF);
         if own == leaf {
-            return Ok(Self { root: root.to_owned(), home: None });
+            return Ok(Self { root: root.to_owned(), home: None, warning: None });
         }
         match subtree::move_to(&leaf, pid) {
             Ok(()) => {}
@@ -96,12 +106,17 @@ impl Delegation {
             Err(source) => return Err(NotDelegated::Write { doing: "move into cgroup", path: leaf, source }),
         }
         let home = (!own.starts_with(root)).then_some(own);
-        Ok(Self { root: root.to_owned(), home })
+        Ok(Self { root: root.to_owned(), home, warning: None })
     }
 
     /// The cgroup's directory, as the host has it.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// What whoever runs k3s is to know of it, to be said once.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// Moves the processes of the root into the leaf `k3s` and hands the controllers down. Returns those that
@@ -133,6 +148,13 @@ fn marked(own: &Path) -> Option<PathBuf> {
         .flatten()
         .find(|path| cgroup::is_marked(path) && cgroup::is_writable(path))
         .map(Path::to_owned)
+}
+
+fn unknown_unit(root: &Path, error: &bus::BusError) -> String {
+    format!(
+        "pods run in the cgroup of the service {}; whether that ends with them can't be found out ({error}), and if it does not (KillMode=process), it can't be started anew while they run",
+        root.display()
+    )
 }
 
 fn is_service(cgroup: &Path) -> bool {
@@ -172,6 +194,13 @@ mod tests {
     fn a_service_is_known_by_its_name_and_a_scope_is_none() {
         assert!(is_service(Path::new("/sys/fs/cgroup/app.slice/k3s-rootless.service")));
         assert!(!is_service(Path::new("/sys/fs/cgroup/app.slice/run-1.scope")));
+    }
+
+    #[test]
+    fn why_systemd_could_not_be_asked_is_said() {
+        let error = bus::BusError::NoBus { path: "/run/user/7/bus".into() };
+        let warning = unknown_unit(Path::new("/sys/fs/cgroup/system.slice/edge.service"), &error);
+        assert!(warning.contains("edge.service") && warning.contains("/run/user/7/bus"), "{warning}");
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-use crate::notify::{Notifier, NotifyError};
+use crate::notify::{Notification, Notifier, NotifyError};
 
-/// What the server may say. Not `MAINPID` or `FDSTORE`: pids and descriptors are other ones on this side.
+/// What the server may say. Not `MAINPID` or `FDSTORE`: pids and descriptors are other ones on this side. With `READY` the
+/// main process is named, which is this one: a service may have started it by a script.
 const PASSED: [&str; 8] =
     ["READY", "STATUS", "STOPPING", "RELOADING", "MONOTONIC_USEC", "WATCHDOG", "ERRNO", "EXTEND_TIMEOUT_USEC"];
 
@@ -64,7 +65,11 @@ impl Relay {
 
 fn passed(text: &str) -> String {
     let kept = text.lines().filter(|line| PASSED.iter().any(|name| line.split('=').next() == Some(name)));
-    kept.collect::<Vec<_>>().join("\n")
+    let mut kept: Vec<String> = kept.map(str::to_owned).collect();
+    if kept.iter().any(|line| line == "READY=1") {
+        kept.push(Notification::MainPid(std::process::id()).to_string());
+    }
+    kept.join("\n")
 }
 
 impl AsFd for Relay {
@@ -86,7 +91,7 @@ mod tests {
     use crate::notify::tests::{notifier, received};
 
     #[test]
-    fn readiness_is_passed_on_and_pids_of_another_namespace_are_not() {
+    fn readiness_is_passed_on_and_the_main_process_is_this_one() {
         let folder = tempfile::tempdir().unwrap();
         let (manager, path) = (folder.path().join("manager"), folder.path().join("relay"));
         let socket = UnixDatagram::bind(&manager).unwrap();
@@ -96,7 +101,12 @@ mod tests {
         server.send_to(b"MAINPID=7", relay.path()).unwrap();
         server.send_to(b"READY=1\nSTATUS=serving\nMAINPID=7\nFDSTORE=1", relay.path()).unwrap();
         relay.pass_on().unwrap();
-        assert_eq!(received(&socket), "READY=1\nSTATUS=serving");
+        assert_eq!(received(&socket), format!("READY=1\nSTATUS=serving\nMAINPID={}", std::process::id()));
+        server.send_to(b"WATCHDOG=1", relay.path()).unwrap();
+        server.send_to(b"RELOADING=1\nMONOTONIC_USEC=7", relay.path()).unwrap();
+        relay.pass_on().unwrap();
+        assert_eq!(received(&socket), "WATCHDOG=1");
+        assert_eq!(received(&socket), "RELOADING=1\nMONOTONIC_USEC=7");
         drop(relay);
         assert!(!path.exists());
     }

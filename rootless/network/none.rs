@@ -1,6 +1,6 @@
 //! No way out: the namespace has its loopback device only, with the node's address on it.
 
-use super::{NetworkDriver, NetworkError, RunningDriver};
+use super::{NetworkDriver, NetworkError, StartingDriver};
 use crate::config::Config;
 use crate::host::NetworkInfo;
 
@@ -27,7 +27,7 @@ impl NetworkDriver for NoDriver {
         self.network.clone()
     }
 
-    fn start(&self, _init: i32) -> Result<Option<RunningDriver>, NetworkError> {
+    fn start(&self, _init: i32) -> Result<Option<StartingDriver>, NetworkError> {
         Ok(None)
     }
 }

@@ -1,18 +1,18 @@
 //! pasta(1), of passt: sockets outside for flows inside, without a TCP/IP stack of its own in between.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use super::{NetworkDriver, NetworkError, RunningDriver, TAP, await_no_tap, detach, new_log};
+use super::process::Program;
+use super::{NetworkDriver, NetworkError, StartingDriver, TAP, by_device};
 use crate::checks::HostPaths;
-use crate::config::{Cidr, Config};
+use crate::config::Config;
 use crate::host::NetworkInfo;
 use crate::lifeline;
 use crate::state::StateDir;
@@ -58,14 +58,40 @@ impl Pasta {
     /// # Errors
     /// It is missing, cannot be run, or lacks a flag.
     pub fn find(host: &HostPaths) -> Result<Self, PastaError> {
+        Self::ask(host)?.answer()
+    }
+
+    /// The same in two steps, since its answer takes the time of a process.
+    pub(crate) fn ask(host: &HostPaths) -> Result<Asked, PastaError> {
         let path = host.find(NAME).ok_or(PastaError::Missing)?;
-        let output = Command::new(&path).arg("--help").stdin(Stdio::null()).output();
-        let output = output.map_err(|source| PastaError::Run { path: path.clone(), source })?;
+        let mut command = Command::new(&path);
+        command.arg("--help").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        match command.spawn() {
+            Ok(help) => Ok(Asked { path, help }),
+            Err(source) => Err(PastaError::Run { path, source }),
+        }
+    }
+}
+
+/// A pasta that is being asked.
+pub(crate) struct Asked {
+    path: PathBuf,
+    help: Child,
+}
+
+impl Asked {
+    /// What it says.
+    pub(crate) fn answer(self) -> Result<Pasta, PastaError> {
+        let Self { path, help } = self;
+        let output = match help.wait_with_output() {
+            Ok(output) => output,
+            Err(source) => return Err(PastaError::Run { path, source }),
+        };
         // Old ones print it as errors, and to the system's log.
         let help = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         match NEEDED.iter().find(|flag| !help.contains(*flag)) {
             Some(flag) => Err(PastaError::Lacks { path, flag }),
-            None => Ok(Self { path }),
+            None => Ok(Pasta { path }),
         }
     }
 }
@@ -74,9 +100,7 @@ impl Pasta {
 #[derive(Debug)]
 pub struct PastaDriver {
     program: Pasta,
-    mtu: u32,
-    cidr: Cidr,
-    enable_ipv6: bool,
+    network: NetworkInfo,
     disable_host_loopback: bool,
     log: PathBuf,
     ready: PathBuf,
@@ -86,26 +110,24 @@ impl PastaDriver {
     pub fn new(program: Pasta, config: &Config, state: &StateDir) -> Self {
         Self {
             program,
-            mtu: config.mtu,
-            cidr: config.cidr,
-            enable_ipv6: config.enable_ipv6,
+            network: by_device(config),
             disable_host_loopback: config.disable_host_loopback,
             log: state.driver_log(NAME),
             ready: state.driver_ready(),
         }
     }
 
-    /// Its addresses are slirp4netns's, so that inside nothing depends on the driver.
     fn arguments(&self, init: i32) -> Vec<String> {
+        let cidr = self.network.cidr;
         let text = |text: &str| text.to_owned();
         let mut arguments = vec![text("--foreground"), text("--quiet"), text("--config-net")];
         let mut valued = |flag: &str, value: String| arguments.extend([text(flag), value]);
         valued("--ns-ifname", text(TAP));
-        valued("--address", self.cidr.tap().to_string());
-        valued("--netmask", self.cidr.network().prefix_len().to_string());
-        valued("--gateway", self.cidr.gateway().to_string());
-        valued("--dns-forward", self.cidr.dns().to_string());
-        valued("--mtu", self.mtu.to_string());
+        valued("--address", cidr.tap().to_string());
+        valued("--netmask", cidr.network().prefix_len().to_string());
+        valued("--gateway", cidr.gateway().to_string());
+        valued("--dns-forward", cidr.dns().to_string());
+        valued("--mtu", self.network.mtu.to_string());
         // Ports are the port driver's, in both directions.
         for direction in ["--tcp-ports", "--udp-ports", "--tcp-ns", "--udp-ns"] {
             valued(direction, text("none"));
@@ -115,7 +137,7 @@ impl PastaDriver {
         if self.disable_host_loopback {
             arguments.push(text("--no-map-gw"));
         }
-        if !self.enable_ipv6 {
+        if !self.network.ipv6 {
             arguments.push(text("--ipv4-only"));
         }
         arguments.push(init.to_string());
@@ -129,55 +151,30 @@ impl NetworkDriver for PastaDriver {
     }
 
     fn network(&self) -> NetworkInfo {
-        NetworkInfo {
-            device: TAP.to_owned(),
-            address: self.cidr.tap(),
-            gateway: Some(self.cidr.gateway()),
-            dns: Some(self.cidr.dns()),
-            cidr: self.cidr,
-            mtu: self.mtu,
-            ipv6: self.enable_ipv6,
-        }
+        self.network.clone()
     }
 
-    fn start(&self, init: i32) -> Result<Option<RunningDriver>, NetworkError> {
-        let io = |doing| move |source| NetworkError::Io { driver: NAME, doing, source };
-        await_no_tap(init)?;
+    fn start(&self, init: i32) -> Result<Option<StartingDriver>, NetworkError> {
+        let program = Program { driver: NAME, path: &self.program.path, log: &self.log };
+        program.make_room(init, Some(&self.ready))?;
         // It has no descriptor for readiness, but a pid file; a pipe with a name makes one of it.
-        match fs::remove_file(&self.ready) {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(io("remove the old pipe")(e)),
-            _ => {}
-        }
-        mkfifo(&self.ready, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|e| io("make a pipe")(e.into()))?;
+        mkfifo(&self.ready, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|e| program.io("make a pipe")(e.into()))?;
         // Open for writing as well, which neither waits for a writer nor sees an end.
-        let ready = OpenOptions::new().read(true).write(true).open(&self.ready).map_err(io("open a pipe"))?;
-        let log = new_log(&self.log).map_err(io("open the log"))?;
-        let (lifeline_there, lifeline) = io::pipe().map_err(io("make a pipe"))?;
-        let mut command = Command::new(&self.program.path);
-        command
-            .args(self.arguments(init))
-            // Joining the user namespace clears the parent-death signal, and other descriptors it closes: its standard
-            // input is what ties it to us.
-            .stdin(lifeline_there)
-            .stdout(log.try_clone().map_err(io("open the log"))?)
-            .stderr(log);
-        // SAFETY: what runs between fork and exec makes system calls only, and allocates nothing.
-        unsafe {
-            command.pre_exec(|| {
-                detach()?;
-                lifeline::tie_to(std::io::stdin().as_fd())
-            })
+        let ready = OpenOptions::new().read(true).write(true).open(&self.ready).map_err(program.io("open a pipe"))?;
+        let (lifeline_there, lifeline) = io::pipe().map_err(program.io("make a pipe"))?;
+        // Joining the user namespace clears the parent-death signal, and other descriptors it closes: its standard input
+        // is what ties it to us.
+        // SAFETY: `tie_to` makes system calls only.
+        let child = unsafe {
+            program.spawn(self.arguments(init), lifeline_there.into(), || lifeline::tie_to(std::io::stdin().as_fd()))
         };
-        let mut child = command.spawn().map_err(io("start the program"))?;
-        drop(command);
-        let ready = Readiness::of(ready, &mut child).map_err(io("wait for its readiness"))?;
-        let running = RunningDriver::when_ready(NAME, child, ready, OwnedFd::from(lifeline), &self.log);
-        fs::remove_file(&self.ready).map_err(io("remove the pipe"))?;
-        running.map(Some)
+        let mut child = child?;
+        let ready = Readiness::of(ready, &mut child).map_err(program.io("wait for its readiness"))?;
+        Ok(Some(StartingDriver::new(&program, child, lifeline.into(), ready, Some(self.ready.clone()))))
     }
 }
 
-/// The named pipe as [`RunningDriver::when_ready`] reads it: a byte when the pid is there, an end when the program has
+/// The named pipe as [`StartingDriver::ready`] reads it: a byte when the pid is there, an end when the program has
 /// ended. Since we hold the pipe open for writing ourselves, the end is another descriptor's.
 struct Readiness {
     pipe: fs::File,
@@ -187,7 +184,7 @@ struct Readiness {
 }
 
 impl Readiness {
-    fn of(pipe: fs::File, child: &mut std::process::Child) -> io::Result<Self> {
+    fn of(pipe: fs::File, child: &mut Child) -> io::Result<Self> {
         use rustix::event::epoll;
         let pid = rustix::process::Pid::from_child(child);
         let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;

@@ -1,17 +1,16 @@
 //! slirp4netns(1): user-mode TCP/IP between a tap device inside and sockets outside.
 
-use std::fs;
-use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use slirp4netns_sys::{FeatureError, Features, Invocation};
 
-use super::{NetworkDriver, NetworkError, RunningDriver, TAP, await_no_tap, detach, new_log};
+use super::process::Program;
+use super::{NetworkDriver, NetworkError, StartingDriver, TAP, by_device};
 use crate::checks::HostPaths;
-use crate::config::{Cidr, Config, PortDriver};
+use crate::config::{Config, PortDriver};
 use crate::host::NetworkInfo;
 use crate::state::StateDir;
 
@@ -59,20 +58,40 @@ impl Slirp4netns {
     /// # Errors
     /// It is missing, cannot be run, or is too old.
     pub fn find(host: &HostPaths) -> Result<Self, SlirpError> {
+        Self::ask(host)?.answer()
+    }
+
+    /// The same in two steps, since its answer takes the time of a process.
+    pub(crate) fn ask(host: &HostPaths) -> Result<Asked, SlirpError> {
         let path = host.find(NAME).ok_or(SlirpError::Missing)?;
-        let run = |source| SlirpError::Run { path: path.clone(), source };
-        // Both at once: each takes the time of a process.
         let ask = |option: &str| {
             let command = &mut Command::new(&path);
-            command.arg(option).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
+            let child = command.arg(option).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+            child.map_err(|source| SlirpError::Run { path: path.clone(), source })
         };
-        let (version, help) = (ask("--version").map_err(run)?, ask("--help").map_err(run)?);
-        let version = version.wait_with_output();
-        let help = help.wait_with_output().map_err(run)?;
-        let words = |output: std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
-        let features = Features::parse(&words(version.map_err(run)?), &words(help));
-        match features {
-            Ok(features) => Ok(Self { path, features }),
+        let (version, help) = (ask("--version")?, ask("--help")?);
+        Ok(Asked { path, version, help })
+    }
+}
+
+/// A slirp4netns that is being asked.
+pub(crate) struct Asked {
+    path: PathBuf,
+    version: Child,
+    help: Child,
+}
+
+impl Asked {
+    /// What it says.
+    pub(crate) fn answer(self) -> Result<Slirp4netns, SlirpError> {
+        let Self { path, version, help } = self;
+        let (version, help) = (version.wait_with_output(), help.wait_with_output());
+        let words = |output: io::Result<Output>| match output {
+            Ok(output) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            Err(source) => Err(SlirpError::Run { path: path.clone(), source }),
+        };
+        match Features::parse(&words(version)?, &words(help)?) {
+            Ok(features) => Ok(Slirp4netns { path, features }),
             Err(source) => Err(SlirpError::Features { path, source }),
         }
     }
@@ -82,9 +101,7 @@ impl Slirp4netns {
 #[derive(Debug)]
 pub struct Slirp4netnsDriver {
     program: Slirp4netns,
-    mtu: u32,
-    cidr: Cidr,
-    enable_ipv6: bool,
+    network: NetworkInfo,
     disable_host_loopback: bool,
     /// Where it is to serve its own API, for the port driver that needs it.
     api_socket: Option<PathBuf>,
@@ -105,9 +122,7 @@ impl Slirp4netnsDriver {
         }
         Ok(Self {
             program,
-            mtu: config.mtu,
-            cidr: config.cidr,
-            enable_ipv6: config.enable_ipv6,
+            network: by_device(config),
             disable_host_loopback: config.disable_host_loopback,
             api_socket: api.then(|| state.slirp4netns_socket()),
             log: state.driver_log(NAME),
@@ -116,12 +131,12 @@ impl Slirp4netnsDriver {
 
     fn invocation(&self, ready: RawFd, exit: RawFd, init: i32) -> Invocation {
         Invocation::new(init, TAP)
-            .mtu(self.mtu)
-            .cidr(&self.cidr.to_string())
+            .mtu(self.network.mtu)
+            .cidr(&self.network.cidr.to_string())
             .ready_fd(ready)
             .exit_fd(exit)
             .disable_host_loopback(self.disable_host_loopback)
-            .enable_ipv6(self.enable_ipv6)
+            .enable_ipv6(self.network.ipv6)
             .api_socket(self.api_socket.clone())
             .sandboxed_by(&self.program.features)
     }
@@ -133,47 +148,22 @@ impl NetworkDriver for Slirp4netnsDriver {
     }
 
     fn network(&self) -> NetworkInfo {
-        NetworkInfo {
-            device: TAP.to_owned(),
-            address: self.cidr.tap(),
-            gateway: Some(self.cidr.gateway()),
-            dns: Some(self.cidr.dns()),
-            cidr: self.cidr,
-            mtu: self.mtu,
-            ipv6: self.enable_ipv6,
-        }
+        self.network.clone()
     }
 
-    fn start(&self, init: i32) -> Result<Option<RunningDriver>, NetworkError> {
-        let io = |doing| move |source| NetworkError::Io { driver: NAME, doing, source };
-        await_no_tap(init)?;
-        if let Some(socket) = &self.api_socket {
-            // An earlier one's; it would refuse to bind. We hold the lock, so nobody serves it.
-            match fs::remove_file(socket) {
-                Err(e) if e.kind() != ErrorKind::NotFound => return Err(io("remove the old API socket")(e)),
-                _ => {}
-            }
-        }
-        let log = new_log(&self.log).map_err(io("open the log"))?;
-        let (ready_here, ready_there) = io::pipe().map_err(io("make a pipe"))?;
-        let (exit_there, exit_here) = io::pipe().map_err(io("make a pipe"))?;
+    fn start(&self, init: i32) -> Result<Option<StartingDriver>, NetworkError> {
+        let program = Program { driver: NAME, path: &self.program.path, log: &self.log };
+        // It would refuse to bind an API socket that is there.
+        program.make_room(init, self.api_socket.as_deref())?;
+        let (ready_here, ready_there) = io::pipe().map_err(program.io("make a pipe"))?;
+        let (exit_there, exit_here) = io::pipe().map_err(program.io("make a pipe"))?;
         let passed = [ready_there.as_raw_fd(), exit_there.as_raw_fd()];
-        let mut command = Command::new(&self.program.path);
-        command
-            .args(self.invocation(passed[0], passed[1], init).arguments())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().map_err(io("open the log"))?)
-            .stderr(log);
-        // SAFETY: what runs between fork and exec makes system calls only, and allocates nothing.
-        unsafe {
-            command.pre_exec(move || {
-                detach()?;
-                passed.iter().try_for_each(|&fd| inherit(fd))
-            })
-        };
-        let child = command.spawn().map_err(io("start the program"))?;
+        let arguments = self.invocation(passed[0], passed[1], init).arguments();
+        // SAFETY: `inherit` makes one system call.
+        let child =
+            unsafe { program.spawn(arguments, Stdio::null(), move || passed.iter().try_for_each(|&fd| inherit(fd))) }?;
         drop((ready_there, exit_there));
-        RunningDriver::when_ready(NAME, child, ready_here, OwnedFd::from(exit_here), &self.log).map(Some)
+        Ok(Some(StartingDriver::new(&program, child, exit_here.into(), ready_here, None)))
     }
 }
 

@@ -27,7 +27,9 @@ impl Readiness {
 
     /// The server serves.
     pub fn ready(&self, status: String) {
-        self.say(&[Notification::Ready, Notification::Status(status)]);
+        // A unit may have started this by a script. Rootless, the launcher names itself instead.
+        let main = Notification::MainPid(std::process::id());
+        self.say(&[Notification::Ready, main, Notification::Status(status)]);
     }
 
     /// The server is about to end.

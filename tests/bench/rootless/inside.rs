@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use k3s_tests::User;
-
 use crate::agent::now;
+use crate::user::User;
 
 /// One of them.
 #[derive(Debug, Clone)]
@@ -151,10 +150,15 @@ impl Inside {
 
     /// Of the process that was started, in KiB: resident, and its share.
     pub fn parents_memory(&self) -> (u64, u64) {
-        let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id())).expect("a process");
-        let of = |name| text.lines().find_map(|l| l.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
-        (of("Rss:").unwrap_or(0), of("Pss:").unwrap_or(0))
+        memory(self.child.id())
     }
+}
+
+/// Of a process, in KiB: resident, and its share.
+pub fn memory(pid: u32) -> (u64, u64) {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("a process");
+    let of = |name| text.lines().find_map(|l| l.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+    (of("Rss:").unwrap_or(0), of("Pss:").unwrap_or(0))
 }
 
 impl Drop for Inside {

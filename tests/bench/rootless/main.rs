@@ -5,13 +5,18 @@
 
 mod agent;
 mod inside;
+mod product;
 mod traffic;
+// The account that end-to-end tests make, too. Their package is large, and built otherwise.
+#[path = "../../user.rs"]
+mod user;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use inside::{Inside, Kind};
-use k3s_tests::User;
 use traffic::{connections, throughput};
+use user::User;
 
 fn main() {
     if k3s_rootless::enter().is_err() {
@@ -48,6 +53,24 @@ fn launches(user: &User, rounds: usize) {
     let (ours, kits, bare) = (median(ours), median(kits), median(bare));
     let other = format!("unshare, no network {bare:.1} ms");
     row("launch to first instruction", &format!("{ours:.1} ms"), &format!("{kits:.1} ms"), &other, ours / kits);
+    let Some(binary) = std::env::var_os("K3S_BINARY").map(PathBuf::from) else { return };
+    let launches: Vec<_> = (0..rounds.min(5)).map(|_| product::launch(user, &binary)).collect();
+    let took = median(launches.iter().map(|launch| launch.took.as_secs_f64() * 1e3).collect());
+    row(
+        "the same of the product, to its first log line",
+        &format!("{took:.1} ms"),
+        &format!("{kits:.1} ms"),
+        "",
+        took / kits,
+    );
+    let kit = Inside::start(user, &Kind::rootlesskit()).parents_memory();
+    let (rss, pss) = (|l: &product::Launch| l.memory.0 as f64, |l: &product::Launch| l.memory.1 as f64);
+    let ours = (median(launches.iter().map(rss).collect()) as u64, median(launches.iter().map(pss).collect()) as u64);
+    row("the product's launcher, resident memory", &mib(ours), &mib(kit), "", ours.0 as f64 / kit.0 as f64);
+}
+
+fn mib((rss, pss): (u64, u64)) -> String {
+    format!("{:.1} MiB ({:.1} proportional)", rss as f64 / 1024.0, pss as f64 / 1024.0)
 }
 
 /// By a port of the host.
@@ -84,7 +107,6 @@ fn into_the_namespace(user: &User, rounds: usize, time: Duration) {
     row("new connections, server accepts itself", &rate(direct), &rate(kits), &other, direct / kits);
     row("new connections, relay", &rate(relay), &rate(kits), &other, relay / kits);
     let (ours, kits) = (ours.parents_memory(), kit.parents_memory());
-    let mib = |(rss, pss): (u64, u64)| format!("{:.1} MiB ({:.1} Pss)", rss as f64 / 1024.0, pss as f64 / 1024.0);
     row("parent's resident memory", &mib(ours), &mib(kits), "", ours.0 as f64 / kits.0 as f64);
     drop(plain);
 }
