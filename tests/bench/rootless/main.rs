@@ -29,17 +29,28 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["agent"] => agent::run(None),
         ["launch", data_dir] => inside::launch(data_dir),
-        arguments => measure(arguments.contains(&"--quick")),
+        arguments => {
+            let part = arguments.iter().position(|argument| *argument == "--only").and_then(|at| arguments.get(at + 1));
+            measure(arguments.contains(&"--quick"), part.copied());
+        }
     }
 }
 
-fn measure(quick: bool) {
+/// All of it, or one part: `launch`, `in`, `out`.
+fn measure(quick: bool, part: Option<&str>) {
+    let wanted = |name| part.is_none_or(|part| part == name);
     let user = User::create("bench-rootless");
     let (rounds, time) = if quick { (2, Duration::from_millis(500)) } else { (5, Duration::from_secs(2)) };
     println!("| what | k3s | rootlesskit | other | ratio |\n|---|---|---|---|---|");
-    launches(&user, if quick { 5 } else { 20 });
-    into_the_namespace(&user, rounds, time);
-    out_of_the_namespace(&user, rounds, time);
+    if wanted("launch") {
+        launches(&user, if quick { 5 } else { 20 });
+    }
+    if wanted("in") {
+        into_the_namespace(&user, rounds, time);
+    }
+    if wanted("out") {
+        out_of_the_namespace(&user, rounds, time);
+    }
 }
 
 /// From the start of the process to the first instruction of what was launched, with the network there.
