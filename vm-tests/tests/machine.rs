@@ -1,13 +1,14 @@
-//! k3s on a machine with systemd, as an ordinary user. One machine, since a boot takes long without acceleration;
+//! k3s on a machine with systemd, as an ordinary user and as root. One machine, since a boot takes long without acceleration;
 //! each scenario begins with no cluster running and says its name when it fails.
 
 use std::time::{Duration, Instant};
 
+use k3s_systemd::units;
 use k3s_tests::busybox_image;
 use k3s_vm_tests::{Image, Machine, Payload};
 
-/// A scenario's longest step.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// More than twice what the longest scenario takes on a machine at rest.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 const PODS: &str = include_str!("pods.yaml");
 /// Functions that every script has.
@@ -19,7 +20,7 @@ struct Scenarios {
 }
 
 impl Scenarios {
-    /// A machine with k3s installed as install.sh would: the binary, the user unit, the images of pods.
+    /// A machine with the binary, the user unit and the images of pods; and what install.sh is run from.
     fn start() -> Self {
         let image = Image::build();
         let folder = tempfile::tempdir().expect("a folder");
@@ -27,7 +28,10 @@ impl Scenarios {
         let binary = std::env::var("K3S_BINARY").expect("K3S_BINARY names the binary to test");
         Payload::create(&archive)
             .file("usr/local/bin/k3s", 0o755, &std::fs::read(&binary).expect("the binary"))
-            .file("etc/systemd/user/k3s-rootless.service", 0o644, include_bytes!("../../systemd/k3s-rootless.service"))
+            .file("etc/systemd/user/k3s-rootless.service", 0o644, units::ROOTLESS.as_bytes())
+            .file("root/checkout/install.sh", 0o755, include_bytes!("../../install.sh"))
+            .file("root/checkout/systemd/k3s-rootless.service", 0o644, units::ROOTLESS.as_bytes())
+            .file("root/checkout/systemd/k3s.service", 0o644, units::SERVER.as_bytes())
             .file("root/busybox.tar", 0o644, &busybox_image("k3s.test/busybox:1").docker_archive())
             .file("root/pods.yaml", 0o644, PODS.as_bytes())
             .file("root/prelude.sh", 0o644, PRELUDE.as_bytes())
@@ -58,7 +62,7 @@ impl Scenarios {
 }
 
 #[test]
-fn k3s_lives_with_systemd_as_an_ordinary_user() {
+fn k3s_lives_with_systemd() {
     let mut on = Scenarios::start();
 
     let controllers = on.run(
@@ -97,6 +101,7 @@ fn k3s_lives_with_systemd_as_an_ordinary_user() {
          test \"$(cat $c/memory.max)\" = 33554432
          test \"$(cat $c/cpu.max)\" = '20000 100000'
          grep -w pids $c/cgroup.controllers
+         for name in cpuset io; do grep -w $name $(scope)/cgroup.subtree_control; done
          await eval 'test $(sed -n \"s/^nr_throttled //p\" '$c'/cpu.stat) -gt 0'
          await eval 'kubectl get pod greedy -o json | grep OOMKilled'
          # The pids controller bites as well.
@@ -136,5 +141,36 @@ fn k3s_lives_with_systemd_as_an_ordinary_user() {
          await cgroup limited; c=$(cgroup limited); echo $c | grep 'k3s-.*scope/kubepods'
          test \"$(cat $c/memory.max)\" = 33554432
          loginctl terminate-user edge; await ended",
+    );
+    on.run(
+        "install.sh as root, for a user, and the removal of what it has installed",
+        "ln /usr/local/bin/k3s /root/k3s; cd /root/checkout; export INSTALL_K3S_SKIP_DOWNLOAD=true INSTALL_K3S_USER=edge
+         ./install.sh >/tmp/install.log 2>&1
+         active; test -e /var/lib/systemd/linger/edge
+         main=$(user systemctl --user show -p MainPID --value k3s-rootless)
+         tr '\\0' ' ' </proc/$main/cmdline | grep 'k3s.* server --rootless'
+         ./install.sh | grep 'nothing has changed'
+         k3s-uninstall.sh; await ended
+         ! ls /usr/local/bin/k3s /home/edge/.config/systemd/user/k3s-rootless.service /home/edge/.rancher/k3s",
+    );
+    on.run(
+        "install.sh as root, for a server as root",
+        "install -m 0755 /root/k3s /usr/local/bin/k3s
+         nic=$(ls /sys/class/net | grep -v '^lo$' | head -n 1)
+         ip address add 10.0.2.15/24 dev $nic; ip link set $nic up; ip route add default via 10.0.2.2
+         install -D -m 0644 /root/busybox.tar /var/lib/rancher/k3s/agent/images/busybox.tar
+         cd /root/checkout; export INSTALL_K3S_SKIP_DOWNLOAD=true INSTALL_K3S_ROOTFUL=true
+         ./install.sh >/tmp/install.log 2>&1; KUBECONFIG=/etc/rancher/k3s/k3s.yaml
+         systemctl show -p StatusText k3s | grep 'Kubernetes v'",
+    );
+    on.run(
+        "a server as root has its pods below /sys/fs/cgroup/kubepods, and leaves them running",
+        "KUBECONFIG=/etc/rancher/k3s/k3s.yaml
+         apply /root/pods.yaml; await running limited; c=$(cgroup limited); echo $c | grep ^/sys/fs/cgroup/kubepods/
+         test \"$(cat $c/memory.max)\" = 33554432; before=$(cat $c/cgroup.procs)
+         systemctl restart k3s; kubectl get --raw /readyz
+         test \"$before\" = \"$(cat $c/cgroup.procs)\"
+         k3s-uninstall.sh; await ended
+         ! ls /usr/local/bin/k3s /etc/systemd/system/k3s.service /var/lib/rancher/k3s /sys/fs/cgroup/kubepods",
     );
 }
