@@ -37,10 +37,23 @@ pub enum NamespaceError {
     Read { path: &'static str, source: io::Error },
     #[error("an argument or environment variable holds a NUL byte")]
     Nul,
-    #[error("cannot make namespaces: {source}")]
+    #[error("cannot make namespaces: {source}{}", remedy(.source))]
     Create { source: io::Error },
     #[error("cannot {step} to start the server: {source}")]
     Start { step: Step, source: io::Error },
+}
+
+/// What to do about it, for what no check can see before.
+fn remedy(refused: &io::Error) -> &'static str {
+    match refused.raw_os_error() {
+        Some(libc::ENOSPC) | Some(libc::EUSERS) => {
+            "; there are as many as the kernel allows, or as deep: allow more with: sudo sysctl -w user.max_user_namespaces=28633"
+        }
+        Some(libc::EPERM) | Some(libc::EACCES) => {
+            "; a security module or the seccomp profile of a container forbids it: see sudo dmesg | tail (Docker: --security-opt seccomp=unconfined)"
+        }
+        _ => "",
+    }
 }
 
 /// Where starting a process in the namespaces got to.
@@ -293,5 +306,17 @@ unsafe fn fork(flags: libc::c_int) -> io::Result<Option<Pid>> {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(None),
         pid => Ok(Some(Pid::from_raw(pid as i32))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_that_no_check_foresees_says_what_to_do() {
+        let error = |errno| NamespaceError::Create { source: io::Error::from_raw_os_error(errno) }.to_string();
+        assert!(error(libc::ENOSPC).contains("sysctl -w user.max_user_namespaces"), "{}", error(libc::ENOSPC));
+        assert!(error(libc::EPERM).contains("seccomp"), "{}", error(libc::EPERM));
     }
 }

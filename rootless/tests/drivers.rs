@@ -6,6 +6,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
+use k3s_rootless::process::ProcessId;
 use machine::{NETWORK, PATIENCE, User, accept, await_end, can_launch};
 
 #[test]
@@ -131,6 +132,37 @@ fn after_kill_9_of_anything_at_any_time_the_next_launch_works() {
         let _ = rustix::process::kill_process(victim, rustix::process::Signal::KILL);
         drop(child.stdin.take());
         child.wait().unwrap();
+    }
+    let mut k3s = user.launch(&[]);
+    assert_eq!(k3s.ask("sh ls /sys/class/net"), "lo\ntap0");
+    k3s.tell("exit 0");
+    assert_eq!(k3s.wait().code(), Some(0));
+    if let Some(init) = user.init() {
+        await_end(&Some(init));
+    }
+    user.assert_no_processes();
+}
+
+#[test]
+fn after_kill_9_of_launcher_init_server_or_driver_the_next_launch_works() {
+    if !can_launch() {
+        return;
+    }
+    let user = User::new(37);
+    for victim in ["launcher", "k3s-init", "launch", "slirp4netns"] {
+        let mut k3s = user.launch(&[]);
+        assert_eq!(k3s.ask("sh ls /sys/class/net"), "lo\ntap0", "before {victim} is killed");
+        let process = match victim {
+            "launcher" => ProcessId::of(k3s.pid()).unwrap(),
+            // It may be one that was joined, and no child of this launcher.
+            "k3s-init" => user.init().unwrap(),
+            child => k3s.process(child),
+        };
+        process.kill(PATIENCE).unwrap();
+        if victim == "slirp4netns" {
+            k3s.tell("exit 0");
+        }
+        k3s.wait();
     }
     let mut k3s = user.launch(&[]);
     assert_eq!(k3s.ask("sh ls /sys/class/net"), "lo\ntap0");
