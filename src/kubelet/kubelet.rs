@@ -6,10 +6,10 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use k3s_client::Informers;
 use k3s_cri::{ImageService, RuntimeService};
+use k3s_streaming::Connections;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::context::Context;
@@ -38,9 +38,7 @@ pub struct Kubelet {
     pub(crate) ctx: Arc<Context>,
     outbox: Mutex<Option<Outbox>>,
     /// Upgraded connections: exec, attach, port-forward.
-    pub(crate) streams: TaskTracker,
-    /// Ends them.
-    pub(crate) stopping: CancellationToken,
+    pub(crate) connections: Connections,
 }
 
 impl Kubelet {
@@ -65,12 +63,7 @@ impl Kubelet {
         let services = informers.of::<Service>();
         let (recorder, outbox) = Recorder::new();
         let ctx = Context { config, facts, client, runtime, images, pods, services, recorder, _informers: informers };
-        Ok(Arc::new(Self {
-            ctx: Arc::new(ctx),
-            outbox: Mutex::new(Some(outbox)),
-            streams: TaskTracker::new(),
-            stopping: CancellationToken::new(),
-        }))
+        Ok(Arc::new(Self { ctx: Arc::new(ctx), outbox: Mutex::new(Some(outbox)), connections: Connections::default() }))
     }
 
     /// Runs until `cancel`. Pods keep running; the next kubelet takes them up.
@@ -96,9 +89,7 @@ impl Kubelet {
             cancel.run_until_cancelled(image_gc::run(ctx)).await;
         };
         tokio::join!(node::run(ctx, &cancel), pods::run(ctx.clone(), &cancel), events, rotate, collect);
-        self.stopping.cancel();
-        self.streams.close();
-        self.streams.wait().await;
+        self.connections.close().await;
         tracing::info!(node = ctx.config.node_name, "kubelet stopped");
     }
 }

@@ -15,18 +15,14 @@
 
 mod authentication;
 mod containers;
-mod duplex;
 mod logs;
 mod port_forward;
 mod query;
 mod remote_command;
 mod request;
-mod spdy;
 mod stats;
 mod tls;
-mod upgrade;
-mod websocket;
 
 pub use authentication::Admitted;
-pub use request::Body;
+pub use k3s_streaming::Body;
 pub use tls::{Error as TlsError, config as tls_config, serve};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use k3s_cri::{ContainerState, ContainerStatus};
+use k3s_streaming::Refusal;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::request::Refusal;
 use crate::context::Context;
 use crate::pod::observed::Observed;
 use crate::pod::spec;

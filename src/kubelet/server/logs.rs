@@ -10,11 +10,11 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use jiff::{SignedDuration, Timestamp};
 use k3s_cri::ContainerState;
+use k3s_streaming::{Body, Refusal, text};
 use tokio::sync::mpsc;
 
 use super::containers;
 use super::query::Query;
-use super::request::{Body, Refusal, text};
 use crate::context::Context;
 use crate::logs::read::{Options, read};
 use crate::pod::spec;

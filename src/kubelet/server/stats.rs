@@ -3,9 +3,10 @@
 use http::{Response, StatusCode};
 use jiff::Timestamp;
 use k3s_cri::{ContainerState, Stats};
+use k3s_streaming::{Body, Refusal};
 use serde_json::{Value, json};
 
-use super::request::{Body, Refusal, json as json_response};
+use super::request::json as json_response;
 use crate::context::Context;
 use crate::labels;
 

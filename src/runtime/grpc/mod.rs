@@ -5,43 +5,48 @@
 
 mod filter;
 mod image_service;
+mod metrics;
 mod request;
 mod response;
 mod runtime_service;
 mod status;
+mod streams;
+mod unix;
 
-use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use futures::stream;
 use k8s_cri::v1::image_service_server::ImageServiceServer;
 use k8s_cri::v1::runtime_service_server::RuntimeServiceServer;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tonic::transport::Server;
 
+pub use self::streams::SOCKET as STREAMING_SOCKET;
+use self::streams::Streams;
 use crate::Runtime;
 
 /// The runtime as a gRPC service.
 #[derive(Clone)]
-struct Service(Arc<Runtime>);
+struct Service(Arc<Runtime>, Arc<Streams>);
 
 /// Messages may carry outputs of commands: 16 MiB and the other stream's too, as containerd's limit.
 const MESSAGE_LIMIT: usize = 33 << 20;
 
-/// Serves CRI at a socket for the socket's owner, until `stop` is done.
+/// Serves CRI at a socket for the socket's owner, until `stop` is done; streams at a port of the loopback address and at
+/// [`STREAMING_SOCKET`] beside it.
 ///
 /// # Errors
 /// When the socket can't be made or served.
 pub async fn serve(runtime: Arc<Runtime>, socket: &Path, stop: impl Future<Output = ()>) -> io::Result<()> {
-    let listener = listen(socket)?;
+    let (streams, streams_listeners) = Streams::listen(runtime.clone(), socket).await?;
+    let listener = unix::listen(socket)?;
     let incoming = stream::unfold(listener, |listener| async move {
         let accepted: io::Result<UnixStream> = listener.accept().await.map(|(stream, _)| stream);
         Some((accepted, listener))
     });
-    let service = Service(runtime);
+    let service = Service(runtime, streams.clone());
     let server = Server::builder()
         .add_service(RuntimeServiceServer::new(service.clone()).max_encoding_message_size(MESSAGE_LIMIT))
         .add_service(ImageServiceServer::new(service))
@@ -49,21 +54,10 @@ pub async fn serve(runtime: Arc<Runtime>, socket: &Path, stop: impl Future<Outpu
     // Not gracefully: streams of events have no end to wait for.
     let served = tokio::select! {
         served = server => served.map_err(io::Error::other),
+        () = streams.serve(streams_listeners) => Ok(()),
         () = stop => Ok(()),
     };
+    streams.close().await;
     let removed = std::fs::remove_file(socket);
-    served.and(removed)
-}
-
-/// A socket that appears with its mode, in the place of one that a crash left.
-fn listen(socket: &Path) -> io::Result<UnixListener> {
-    let new = socket.with_extension("sock.new");
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&new)?;
-    std::fs::set_permissions(&new, Permissions::from_mode(0o600))?;
-    std::fs::rename(&new, socket)?;
-    Ok(listener)
+    served.and(removed).and(std::fs::remove_file(socket.with_file_name(STREAMING_SOCKET)))
 }

@@ -10,17 +10,8 @@ use k8s_cri::v1::runtime_service_server::RuntimeService;
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
-use super::{Service, filter, request, response, status};
+use super::{Service, filter, metrics, request, response, status};
 use crate::shim::clock;
-
-/// Streams are opened by the kubelet and not through this socket.
-fn no_streaming(what: &str) -> Status {
-    status::of(Error::Unimplemented {
-        detail: format!(
-            "{what} is not available over CRI in this version; use kubectl, or exec without streams (--sync)"
-        ),
-    })
-}
 
 fn missing<T>(what: &str) -> Result<T, Status> {
     Err(status::of(Error::InvalidArgument { detail: format!("the request has no {what}") }))
@@ -270,19 +261,26 @@ impl RuntimeService for Service {
         }))
     }
 
-    async fn exec(&self, _: Request<v1::ExecRequest>) -> Result<Response<v1::ExecResponse>, Status> {
-        Err(no_streaming("exec with streams"))
+    async fn exec(&self, request: Request<v1::ExecRequest>) -> Result<Response<v1::ExecResponse>, Status> {
+        let request = request.into_inner();
+        let url = self.1.exec(self.container_id(&request.container_id), request).map_err(status::of)?;
+        Ok(Response::new(v1::ExecResponse { url }))
     }
 
-    async fn attach(&self, _: Request<v1::AttachRequest>) -> Result<Response<v1::AttachResponse>, Status> {
-        Err(no_streaming("attach"))
+    async fn attach(&self, request: Request<v1::AttachRequest>) -> Result<Response<v1::AttachResponse>, Status> {
+        let request = request.into_inner();
+        let url = self.1.attach(self.container_id(&request.container_id), &request).map_err(status::of)?;
+        Ok(Response::new(v1::AttachResponse { url }))
     }
 
     async fn port_forward(
         &self,
-        _: Request<v1::PortForwardRequest>,
+        request: Request<v1::PortForwardRequest>,
     ) -> Result<Response<v1::PortForwardResponse>, Status> {
-        Err(no_streaming("port-forward"))
+        let request = request.into_inner();
+        let sandbox = self.sandbox_id(&request.pod_sandbox_id);
+        let url = self.1.port_forward(sandbox, &request.port).map_err(status::of)?;
+        Ok(Response::new(v1::PortForwardResponse { url }))
     }
 
     async fn container_stats(
@@ -400,19 +398,23 @@ impl RuntimeService for Service {
         Ok(Response::new(Box::pin(events)))
     }
 
-    /// None beyond what stats tell.
     async fn list_metric_descriptors(
         &self,
         _: Request<v1::ListMetricDescriptorsRequest>,
     ) -> Result<Response<v1::ListMetricDescriptorsResponse>, Status> {
-        Ok(Response::new(v1::ListMetricDescriptorsResponse::default()))
+        Ok(Response::new(v1::ListMetricDescriptorsResponse { descriptors: metrics::descriptors() }))
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _: Request<v1::ListPodSandboxMetricsRequest>,
     ) -> Result<Response<v1::ListPodSandboxMetricsResponse>, Status> {
-        Ok(Response::new(v1::ListPodSandboxMetricsResponse::default()))
+        let mut pod_metrics = Vec::new();
+        for sandbox in self.0.list_pod_sandboxes().await.map_err(status::of)? {
+            let usage = self.usage(|container| container.sandbox_id == sandbox.id).await?;
+            pod_metrics.push(metrics::of_pod(&sandbox, &usage));
+        }
+        Ok(Response::new(v1::ListPodSandboxMetricsResponse { pod_metrics }))
     }
 
     async fn runtime_config(

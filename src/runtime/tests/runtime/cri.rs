@@ -1,95 +1,10 @@
 //! CRI over gRPC, by a client that was generated from its definition.
 
-use std::path::PathBuf;
-
-use hyper_util::rt::TokioIo;
-use k8s_cri::v1::image_service_client::ImageServiceClient;
-use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use k8s_cri::v1::*;
 use tonic::Code;
-use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::node::{Node, until};
-
-/// A node whose runtime is served, and a client.
-struct Served {
-    node: Node,
-    socket: PathBuf,
-    server: tokio::task::JoinHandle<std::io::Result<()>>,
-    stop: tokio::sync::oneshot::Sender<()>,
-    runtime: RuntimeServiceClient<Channel>,
-    images: ImageServiceClient<Channel>,
-}
-
-impl Served {
-    async fn new() -> Self {
-        let node = Node::new().await;
-        let socket = node.path("root/containerd.sock");
-        // What a crash left is no hindrance.
-        std::fs::write(&socket, "").unwrap();
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let (runtime, path) = (node.runtime.clone(), socket.clone());
-        let server = tokio::spawn(async move {
-            k3s_runtime::serve_cri(runtime, &path, async {
-                let _ = stopped.await;
-            })
-            .await
-        });
-        until("the socket", || std::os::unix::net::UnixStream::connect(&socket).is_ok()).await;
-        let path = socket.clone();
-        let connect = tower::service_fn(move |_: Uri| {
-            let path = path.clone();
-            async move { Ok::<_, std::io::Error>(TokioIo::new(tokio::net::UnixStream::connect(path).await?)) }
-        });
-        let channel = Endpoint::from_static("http://cri").connect_with_connector(connect).await.unwrap();
-        let (runtime, images) = (RuntimeServiceClient::new(channel.clone()), ImageServiceClient::new(channel));
-        Self { node, socket, server, stop, runtime, images }
-    }
-
-    async fn end(self) {
-        drop((self.runtime, self.images));
-        self.stop.send(()).unwrap();
-        self.server.await.unwrap().unwrap();
-        assert!(!self.socket.exists());
-        self.node.end().await;
-    }
-
-    fn pod(&self) -> PodSandboxConfig {
-        PodSandboxConfig {
-            metadata: Some(PodSandboxMetadata {
-                name: "web".into(),
-                uid: "uid".into(),
-                namespace: "default".into(),
-                attempt: 1,
-            }),
-            hostname: "web".into(),
-            log_directory: self.node.path("logs").display().to_string(),
-            labels: [("app".to_owned(), "web".to_owned())].into(),
-            ..Default::default()
-        }
-    }
-
-    async fn container(&mut self, sandbox: &str, script: &str) -> Result<String, tonic::Status> {
-        let config = ContainerConfig {
-            metadata: Some(ContainerMetadata { name: "main".into(), attempt: 0 }),
-            image: Some(image("busybox")),
-            command: ["/bin/sh", "-c", script].map(String::from).to_vec(),
-            labels: [("app".to_owned(), "web".to_owned())].into(),
-            log_path: "main/0.log".into(),
-            ..Default::default()
-        };
-        let request = CreateContainerRequest {
-            pod_sandbox_id: sandbox.into(),
-            config: Some(config),
-            sandbox_config: Some(self.pod()),
-        };
-        Ok(self.runtime.create_container(request).await?.into_inner().container_id)
-    }
-}
-
-fn image(name: &str) -> ImageSpec {
-    ImageSpec { image: name.into(), ..Default::default() }
-}
+use crate::node::until;
+use crate::served::{Served, image};
 
 pub async fn a_client_makes_a_pod_and_takes_it_away() {
     let mut served = Served::new().await;
@@ -158,6 +73,15 @@ pub async fn a_client_makes_a_pod_and_takes_it_away() {
     assert!(stats.linux.unwrap().process.unwrap().process_count.unwrap().value >= 1);
     let list = served.runtime.list_pod_sandbox_stats(ListPodSandboxStatsRequest::default()).await.unwrap();
     assert_eq!(list.into_inner().stats.len(), 1);
+
+    let described = served.runtime.list_metric_descriptors(ListMetricDescriptorsRequest {}).await.unwrap();
+    let described: Vec<String> = described.into_inner().descriptors.into_iter().map(|it| it.name).collect();
+    let metrics = served.runtime.list_pod_sandbox_metrics(ListPodSandboxMetricsRequest {}).await.unwrap().into_inner();
+    let of_container = &metrics.pod_metrics[0].container_metrics[0];
+    assert_eq!(of_container.container_id, id);
+    assert_eq!(of_container.metrics.iter().map(|it| it.name.clone()).collect::<Vec<_>>(), described);
+    let memory = of_container.metrics.iter().find(|it| it.name == "container_memory_working_set_bytes").unwrap();
+    assert!(memory.value.as_ref().unwrap().value > 0);
 
     let request = StopContainerRequest { container_id: id.clone(), timeout: 10 };
     served.runtime.stop_container(request).await.unwrap();
@@ -233,19 +157,45 @@ pub async fn what_can_not_be_done_has_the_code_that_clients_expect() {
             .map(drop),
     ];
     assert!(codes.iter().all(|result| result.as_ref().unwrap_err().code() == Code::NotFound), "{codes:?}");
-    let codes = [
-        runtime.exec(ExecRequest::default()).await.map(drop),
-        runtime.attach(AttachRequest::default()).await.map(drop),
-        runtime.port_forward(PortForwardRequest::default()).await.map(drop),
-        runtime.checkpoint_container(CheckpointContainerRequest::default()).await.map(drop),
-    ];
-    assert!(codes.iter().all(|result| result.as_ref().unwrap_err().code() == Code::Unimplemented), "{codes:?}");
     let request = RunPodSandboxRequest { config: Some(PodSandboxConfig::default()), runtime_handler: String::new() };
     assert_eq!(runtime.run_pod_sandbox(request).await.unwrap_err().code(), Code::InvalidArgument);
     runtime.update_runtime_config(UpdateRuntimeConfigRequest::default()).await.unwrap();
-    runtime.list_metric_descriptors(ListMetricDescriptorsRequest {}).await.unwrap();
-    runtime.list_pod_sandbox_metrics(ListPodSandboxMetricsRequest {}).await.unwrap();
     let config = runtime.runtime_config(RuntimeConfigRequest {}).await.unwrap().into_inner();
     assert_eq!(config.linux.unwrap().cgroup_driver(), CgroupDriver::Cgroupfs);
+    served.end().await;
+}
+
+/// Every call of the definition, without what it needs: only what says so can't be done.
+pub async fn every_call_of_the_definition_is_answered() {
+    let mut served = Served::new().await;
+    let mut unimplemented = Vec::new();
+    macro_rules! call {
+        ($client:ident: $($method:ident($request:ident)),* $(,)?) => {$(
+            let answer = served.$client.$method($request::default()).await.map(drop);
+            if answer.is_err_and(|error| error.code() == Code::Unimplemented) {
+                unimplemented.push(stringify!($method));
+            }
+        )*};
+    }
+    call!(runtime:
+        version(VersionRequest), run_pod_sandbox(RunPodSandboxRequest), stop_pod_sandbox(StopPodSandboxRequest),
+        remove_pod_sandbox(RemovePodSandboxRequest), pod_sandbox_status(PodSandboxStatusRequest),
+        list_pod_sandbox(ListPodSandboxRequest), create_container(CreateContainerRequest),
+        start_container(StartContainerRequest), stop_container(StopContainerRequest),
+        remove_container(RemoveContainerRequest), list_containers(ListContainersRequest),
+        container_status(ContainerStatusRequest), update_container_resources(UpdateContainerResourcesRequest),
+        reopen_container_log(ReopenContainerLogRequest), exec_sync(ExecSyncRequest), exec(ExecRequest),
+        attach(AttachRequest), port_forward(PortForwardRequest), container_stats(ContainerStatsRequest),
+        list_container_stats(ListContainerStatsRequest), pod_sandbox_stats(PodSandboxStatsRequest),
+        list_pod_sandbox_stats(ListPodSandboxStatsRequest), update_runtime_config(UpdateRuntimeConfigRequest),
+        status(StatusRequest), checkpoint_container(CheckpointContainerRequest),
+        get_container_events(GetEventsRequest), list_metric_descriptors(ListMetricDescriptorsRequest),
+        list_pod_sandbox_metrics(ListPodSandboxMetricsRequest), runtime_config(RuntimeConfigRequest),
+    );
+    call!(images:
+        list_images(ListImagesRequest), image_status(ImageStatusRequest), pull_image(PullImageRequest),
+        remove_image(RemoveImageRequest), image_fs_info(ImageFsInfoRequest),
+    );
+    assert_eq!(unimplemented, ["checkpoint_container"]);
     served.end().await;
 }

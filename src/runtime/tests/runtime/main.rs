@@ -14,6 +14,8 @@ mod pull;
 mod recovery;
 mod registry;
 mod security;
+mod served;
+mod streams;
 
 use std::panic::AssertUnwindSafe;
 use std::process::{Command, ExitCode};
@@ -49,6 +51,14 @@ const TESTS: &[Test] = tests![
     cri::a_client_makes_a_pod_and_takes_it_away,
     cri::a_client_works_with_images,
     cri::what_can_not_be_done_has_the_code_that_clients_expect,
+    cri::every_call_of_the_definition_is_answered,
+    streams::a_command_has_its_streams_over_spdy,
+    streams::a_command_has_its_streams_over_a_websocket,
+    streams::a_terminal_is_resized,
+    streams::attach_gives_input_and_sees_output,
+    streams::ports_are_forwarded,
+    streams::a_url_is_good_for_one_connection,
+    streams::what_makes_no_sense_gets_no_url,
     hostile::no_entry_of_a_layer_leads_out_of_it,
     hostile::whiteouts_hide_what_lower_layers_have,
     builtin::the_binary_is_there_and_cannot_be_written,

@@ -1,7 +1,5 @@
 //! From an HTTP request to a connection that speaks something else.
 
-use std::sync::Arc;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -13,25 +11,42 @@ use hyper_util::rt::TokioIo;
 use sha1::{Digest, Sha1};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::request::{Body, Refusal};
-use crate::Kubelet;
+use crate::response::{Body, Refusal};
 
 const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 /// RFC 6455, 1.3.
 const WEBSOCKET_MAGIC: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
+/// The upgraded connections of a server.
+#[derive(Debug, Clone, Default)]
+pub struct Connections {
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Connections {
+    /// Ends them all, and those that still come, and waits until they have ended.
+    pub async fn close(&self) {
+        self.stopping.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
 /// What the connection becomes.
-pub(super) enum Upgrade {
+pub(crate) enum Upgrade {
     /// With the subprotocol agreed on.
     WebSocket(Box<WebSocketStream<TokioIo<Upgraded>>>, &'static str),
     Spdy(TokioIo<Upgraded>),
 }
 
 /// Agrees on a protocol out of `websocket` or `spdy`, answers, and hands the upgraded connection to `serve`, in a task
-/// of the kubelet's.
-pub(super) fn upgrade<B, F, R>(
-    kubelet: &Arc<Kubelet>,
+/// of the server's.
+pub(crate) fn upgrade<B, F, R>(
+    connections: &Connections,
     request: Request<B>,
     websocket: &[&'static str],
     spdy: &[&'static str],
@@ -64,8 +79,8 @@ where
         _ => return Err(Refusal(StatusCode::BAD_REQUEST, "Upgrade request required".into())),
     };
     let upgrading = hyper::upgrade::on(request);
-    let stopping = kubelet.stopping.clone();
-    kubelet.streams.spawn(async move {
+    let stopping = connections.stopping.clone();
+    connections.tasks.spawn(async move {
         let served = async {
             let upgraded = match upgrading.await {
                 Ok(upgraded) => TokioIo::new(upgraded),

@@ -3,8 +3,10 @@
 //! <https://www.chromium.org/spdy/spdy-protocol/spdy-protocol-draft3-1/>. Flow control is left out on purpose: no
 //! Kubernetes client does it, and client-go's library does not know the frame it would take.
 
+mod client;
 mod connection;
 mod frame;
 mod headers;
 
-pub(super) use connection::{Stream, Writer, serve};
+pub(crate) use client::connect;
+pub(crate) use connection::{Stream, Writer, serve};

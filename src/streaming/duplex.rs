@@ -7,16 +7,24 @@ use tokio::sync::mpsc;
 const BUFFER: usize = 32 * 1024;
 
 /// Which streams the client asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wanted {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted {
     pub stdin: bool,
     pub stdout: bool,
+    /// With a terminal there is only one output, so this is passed over.
     pub stderr: bool,
     pub tty: bool,
 }
 
+impl Wanted {
+    /// Is there anything to carry?
+    pub fn any(&self) -> bool {
+        self.stdin || self.stdout || self.stderr
+    }
+}
+
 /// The connection's ends.
-pub(super) struct Ends {
+pub(crate) struct Ends {
     /// Dropping it is the end of the command's input.
     pub stdin: Option<DuplexStream>,
     pub stdout: Option<DuplexStream>,
@@ -25,7 +33,7 @@ pub(super) struct Ends {
 }
 
 /// Makes both ends.
-pub(super) fn pair(wanted: Wanted) -> (Streams, Ends) {
+pub(crate) fn pair(wanted: Wanted) -> (Streams, Ends) {
     let make = |wanted: bool| wanted.then(|| tokio::io::duplex(BUFFER));
     let (stdin, stdin_end) = make(wanted.stdin).unzip();
     let (stdout, stdout_end) = make(wanted.stdout).unzip();
@@ -42,7 +50,7 @@ pub(super) fn pair(wanted: Wanted) -> (Streams, Ends) {
 }
 
 /// Hands what comes out of a stream to `send`, piece by piece, until its end or until `send` says no.
-pub(super) async fn pump<F, R>(stream: Option<DuplexStream>, mut send: F)
+pub(crate) async fn pump<F, R>(stream: Option<DuplexStream>, mut send: F)
 where
     F: FnMut(Vec<u8>) -> R,
     R: Future<Output = bool>,
@@ -57,7 +65,7 @@ where
 }
 
 /// Writes to the command's input; a command that no longer reads loses it, and its end of the stream is dropped.
-pub(super) async fn feed(stdin: &mut Option<DuplexStream>, data: &[u8]) {
+pub(crate) async fn feed(stdin: &mut Option<DuplexStream>, data: &[u8]) {
     if let Some(stream) = stdin
         && stream.write_all(data).await.is_err()
     {
@@ -66,7 +74,7 @@ pub(super) async fn feed(stdin: &mut Option<DuplexStream>, data: &[u8]) {
 }
 
 /// The size of a terminal as clients send it: `{"Width":80,"Height":24}`.
-pub(super) fn terminal_size(data: &[u8]) -> Option<TerminalSize> {
+pub(crate) fn terminal_size(data: &[u8]) -> Option<TerminalSize> {
     let size: serde_json::Value = serde_json::from_slice(data).ok()?;
     let side = |name: &str| size.get(name)?.as_u64().and_then(|value| u16::try_from(value).ok());
     Some(TerminalSize { width: side("Width")?, height: side("Height")? })

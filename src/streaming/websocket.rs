@@ -12,11 +12,11 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use super::duplex::{Ends, feed, pump, terminal_size};
+use crate::duplex::{Ends, feed, pump, terminal_size};
 
 /// With a message that closes a channel.
-pub(super) const V5: &str = "v5.channel.k8s.io";
-pub(super) const V4: &str = "v4.channel.k8s.io";
+pub(crate) const V5: &str = "v5.channel.k8s.io";
+pub(crate) const V4: &str = "v4.channel.k8s.io";
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -45,7 +45,7 @@ where
 
 /// Carries the streams of a command. `command` ends with what is to be said on the error channel. Ends with the command
 /// or with the client.
-pub(super) async fn remote_command<S>(socket: WebSocketStream<S>, ends: Ends, command: impl Future<Output = Vec<u8>>)
+pub(crate) async fn remote_command<S>(socket: WebSocketStream<S>, ends: Ends, command: impl Future<Output = Vec<u8>>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -99,7 +99,7 @@ where
 }
 
 /// Carries bytes: the messages of the socket are those of the stream that is returned, as long as the future runs.
-pub(super) fn tunnel<S>(socket: WebSocketStream<S>) -> (DuplexStream, impl Future<Output = ()>)
+pub(crate) fn tunnel<S>(socket: WebSocketStream<S>) -> (DuplexStream, impl Future<Output = ()>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -137,13 +137,13 @@ where
 }
 
 /// A forwarded port: its data goes by channel `2 * index`, its error by the next one.
-pub(super) struct Forwarded<F> {
+pub(crate) struct Forwarded<F> {
     pub port: u16,
     pub connect: F,
 }
 
 /// Carries forwarded ports. Each channel begins with the port's number, little endian.
-pub(super) async fn ports<S, F>(socket: WebSocketStream<S>, ports: Vec<Forwarded<F>>)
+pub(crate) async fn ports<S, F>(socket: WebSocketStream<S>, ports: Vec<Forwarded<F>>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Result<Box<dyn k3s_cri::Duplex>, String>>,

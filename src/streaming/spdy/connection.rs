@@ -11,14 +11,14 @@ use super::frame::{Decoder, Encoder, Frame};
 use super::headers::Headers;
 
 /// How many pieces of data wait for a slow reader before the whole connection waits for it.
-const QUEUE: usize = 64;
+pub(super) const QUEUE: usize = 64;
 /// Clients send data in pieces of at most this length, and so do we.
 const PIECE: usize = 32 * 1024;
 
-/// A stream that the client has opened.
-pub(in crate::server) struct Stream {
-    headers: Headers,
-    /// Data of the client; its end is the stream's.
+/// A stream, of the client or of the server.
+pub(crate) struct Stream {
+    pub(super) headers: Headers,
+    /// Data of the other side; its end is the stream's.
     pub data: mpsc::Receiver<Bytes>,
     pub writer: Writer,
 }
@@ -30,11 +30,11 @@ impl Stream {
     }
 }
 
-/// The server's side of a stream.
+/// Our side of a stream.
 #[derive(Clone)]
-pub(in crate::server) struct Writer {
-    id: u32,
-    frames: mpsc::Sender<Frame>,
+pub(crate) struct Writer {
+    pub(super) id: u32,
+    pub(super) frames: mpsc::Sender<Frame>,
 }
 
 impl Writer {
@@ -63,7 +63,7 @@ impl Writer {
 
 /// Serves a connection: hands each stream the client opens to `streams`, until the client goes. What is still to be
 /// sent when the last stream and `streams`' receiver are gone is sent.
-pub(in crate::server) async fn serve<S>(connection: S, streams: mpsc::Sender<Stream>) -> io::Result<()>
+pub(crate) async fn serve<S>(connection: S, streams: mpsc::Sender<Stream>) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
