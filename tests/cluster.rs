@@ -73,6 +73,17 @@ impl<'a> Cluster<'a> {
         }
     }
 
+    /// Runs a command of k3s on this cluster's node, as the cluster's user.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn k3s(&self, args: &[&str]) -> String {
+        let output =
+            self.command(&binary()).args(args).env("K3S_DATA_DIR", &self.data_dir).output().expect("k3s starts");
+        assert!(output.status.success(), "k3s {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Starts it, without waiting.
     ///
     /// # Panics

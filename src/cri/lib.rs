@@ -9,6 +9,7 @@
 
 mod config;
 mod error;
+mod local;
 mod network;
 mod registry_auth;
 mod service;
@@ -17,6 +18,7 @@ mod stream;
 
 pub use config::*;
 pub use error::Error;
+pub use local::LOCAL_SOCKET;
 pub use network::{Attachment, PodNetwork, PodRef};
 pub use registry_auth::RegistryAuth;
 pub use service::{Duplex, ImageService, RuntimeService};

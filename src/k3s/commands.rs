@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::{agent, check_config, completion, coredns, kine, kubectl, server};
+use crate::{agent, check_config, completion, coredns, cri_tools, kine, kubectl, server};
 
 /// A subcommand.
 pub struct Command {
@@ -22,6 +22,8 @@ pub static COMMANDS: &[Command] = &[
     command("server", "Run a Kubernetes server with a node of its own", server::run),
     command("agent", "Run a node that joins a cluster (not available in this version)", agent::run),
     command("kubectl", "Run kubectl", kubectl::run),
+    command("crictl", "Look at the pods, containers and images of this node", cri_tools::crictl),
+    command("ctr", "List, pull, import and export the images of this node", cri_tools::ctr),
     command(
         "check-config",
         "Say whether this host has what k3s needs, and how to mend what it lacks",
@@ -33,8 +35,7 @@ pub static COMMANDS: &[Command] = &[
 ];
 
 /// Commands of k3s that do not exist yet.
-pub static MISSING: &[&str] =
-    &["crictl", "ctr", "token", "etcd-snapshot", "secrets-encrypt", "certificate", "containerd"];
+pub static MISSING: &[&str] = &["token", "etcd-snapshot", "secrets-encrypt", "certificate", "containerd"];
 
 /// Names under which a link to the binary is the command of that name.
 pub static LINKS: &[&str] = &["kubectl", "crictl", "ctr"];

@@ -7,6 +7,7 @@ mod check_config;
 mod commands;
 mod completion;
 mod coredns;
+mod cri_tools;
 mod global;
 mod kine;
 mod kubectl;

@@ -21,8 +21,10 @@ mod output;
 mod pods;
 mod selector;
 mod target;
-mod terminal;
+pub mod terminal;
 mod watch;
+
+pub use output::yaml::to_string as yaml;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

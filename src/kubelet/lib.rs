@@ -32,7 +32,7 @@ mod events;
 mod image_gc;
 mod kubelet;
 mod labels;
-mod logs;
+pub mod logs;
 mod node;
 mod pod;
 mod pods;

@@ -40,7 +40,7 @@ mod syscall;
 mod terminal;
 
 pub use self::cgroup::Cgroup;
-pub use self::grpc::{STREAMING_SOCKET, serve as serve_cri};
+pub use self::grpc::serve as serve_cri;
 pub use self::image::{BuiltinImage, ImageError, ImportReport, Reference};
 pub use self::registry::{ConfigError, Registries};
 pub use self::runtime::{Error, Options, Runtime};

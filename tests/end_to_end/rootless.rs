@@ -23,6 +23,7 @@ fn an_ordinary_user_works_on_a_cluster_of_his_own() {
     web::check_network(&cluster, 30081);
     web::check_kubectl(&cluster);
     web::check_streams(&cluster);
+    web::check_tools(&cluster);
     let kubeconfig = cluster.kubeconfig.display();
     let embedded = format!("{} kubectl --kubeconfig {kubeconfig}", k3s_tests::binary().display());
     web::check_terminal_and_port(&cluster, &embedded, 16491);

@@ -303,3 +303,18 @@ fn pods_of_all_states(cluster: &Cluster) -> Vec<String> {
     let names = list["items"].as_array().into_iter().flatten();
     names.filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect()
 }
+
+/// The node's own tools reach its runtime, from where its user is.
+pub fn check_tools(cluster: &Cluster) {
+    let pod = pods(cluster)[0].clone();
+    let id = cluster.k3s(&["crictl", "pods", "-q", "--name", &pod]);
+    let shown = cluster.k3s(&["crictl", "ps", "--pod", id.trim()]);
+    assert!(shown.contains("Running") && shown.contains(&pod), "{shown}");
+    let container = cluster.k3s(&["crictl", "ps", "-q", "--pod", id.trim()]);
+    let container = container.trim();
+    assert_eq!(cluster.k3s(&["crictl", "exec", container, "echo", "through CRI"]), "through CRI\n");
+    let direct = cluster.kubectl(&["logs", &pod, "--tail=1"]);
+    assert_eq!(cluster.k3s(&["crictl", "logs", "--tail", "1", container]), direct);
+    let names = cluster.k3s(&["ctr", "-n", "k8s.io", "images", "ls", "-q"]);
+    assert!(names.contains("coredns"), "{names}");
+}

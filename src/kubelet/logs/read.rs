@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use jiff::Timestamp;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -15,8 +15,10 @@ use super::entry::Entry;
 
 /// Which part of a log, and how. Kubernetes' `PodLogOptions`.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Options {
+pub struct Options {
+    /// Go on with what is written later, also after the log was rotated.
     pub follow: bool,
+    /// Begin each line with its time.
     pub timestamps: bool,
     pub tail_lines: Option<u64>,
     pub limit_bytes: Option<u64>,
@@ -25,18 +27,20 @@ pub(crate) struct Options {
     pub stderr: Option<bool>,
 }
 
+/// A part of a log: whole or partial lines of one stream.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Piece {
+    pub stderr: bool,
+    pub data: BytesMut,
+}
+
 const CHUNK: usize = 64 * 1024;
 /// How often a followed log is looked at.
 const POLL: Duration = Duration::from_millis(100);
 
 /// Sends the log at `path` in pieces. Followed, it ends when `running` says no and everything is read, or when nobody
 /// listens any more.
-pub(crate) async fn read<F, R>(
-    path: PathBuf,
-    options: Options,
-    running: F,
-    out: mpsc::Sender<Bytes>,
-) -> std::io::Result<()>
+pub async fn read<F, R>(path: PathBuf, options: Options, running: F, out: mpsc::Sender<Piece>) -> std::io::Result<()>
 where
     F: Fn() -> R,
     R: Future<Output = bool>,
@@ -88,7 +92,7 @@ struct Reader {
     left: Option<u64>,
     /// The beginning of a line whose end is not there yet.
     rest: BytesMut,
-    out: mpsc::Sender<Bytes>,
+    out: mpsc::Sender<Piece>,
 }
 
 impl Reader {
@@ -99,18 +103,20 @@ impl Reader {
             if file.read_buf(&mut self.rest).await? == 0 {
                 return Ok(true);
             }
-            let mut piece = BytesMut::new();
+            let mut pieces = Vec::new();
             while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let line = self.rest.split_to(end + 1);
-                self.write(&line[..end], &mut piece);
+                self.write(&line[..end], &mut pieces);
             }
-            if let Some(left) = &mut self.left {
-                let length = piece.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                piece.truncate(length);
-                *left -= length as u64;
-            }
-            if !piece.is_empty() && self.out.send(piece.freeze()).await.is_err() {
-                return Ok(false);
+            for mut piece in pieces {
+                if let Some(left) = &mut self.left {
+                    let length = piece.data.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    piece.data.truncate(length);
+                    *left -= length as u64;
+                }
+                if !piece.data.is_empty() && self.out.send(piece).await.is_err() {
+                    return Ok(false);
+                }
             }
             if self.left == Some(0) {
                 return Ok(false);
@@ -118,7 +124,7 @@ impl Reader {
         }
     }
 
-    fn write(&self, line: &[u8], piece: &mut BytesMut) {
+    fn write(&self, line: &[u8], pieces: &mut Vec<Piece>) {
         // A line in another format is none of the container's.
         let Some(entry) = Entry::parse(line) else { return };
         if self.options.stderr.is_some_and(|stderr| stderr != entry.stderr) {
@@ -129,6 +135,10 @@ impl Reader {
         {
             return;
         }
+        if pieces.last().is_none_or(|piece| piece.stderr != entry.stderr) {
+            pieces.push(Piece { stderr: entry.stderr, data: BytesMut::new() });
+        }
+        let Some(Piece { data: piece, .. }) = pieces.last_mut() else { return };
         if self.options.timestamps {
             piece.extend_from_slice(entry.time.as_bytes());
             piece.extend_from_slice(b" ");
@@ -188,7 +198,7 @@ mod tests {
         let reading = tokio::spawn(read(path, options, || async { false }, sender));
         let mut text = Vec::new();
         while let Some(piece) = receiver.recv().await {
-            text.extend_from_slice(&piece);
+            text.extend_from_slice(&piece.data);
         }
         reading.await.unwrap().unwrap();
         String::from_utf8(text).unwrap()
@@ -227,17 +237,17 @@ mod tests {
             },
             sender,
         ));
-        assert_eq!(receiver.recv().await.unwrap(), "one\n");
+        assert_eq!(receiver.recv().await.unwrap().data, "one\n");
         std::fs::OpenOptions::new()
             .append(true)
             .open(&path)
             .unwrap()
             .write_all(b"2024-01-01T00:00:00Z stdout F two\n")
             .unwrap();
-        assert_eq!(receiver.recv().await.unwrap(), "two\n");
+        assert_eq!(receiver.recv().await.unwrap().data, "two\n");
         std::fs::rename(&path, dir.path().join("0.log.old")).unwrap();
         std::fs::write(&path, "2024-01-01T00:00:00Z stdout F three\n").unwrap();
-        assert_eq!(receiver.recv().await.unwrap(), "three\n");
+        assert_eq!(receiver.recv().await.unwrap().data, "three\n");
         running.store(false, Ordering::SeqCst);
         assert_eq!(receiver.recv().await, None);
         reading.await.unwrap().unwrap();

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::StreamExt;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
@@ -16,7 +15,7 @@ use tokio::sync::mpsc;
 use super::containers;
 use super::query::Query;
 use crate::context::Context;
-use crate::logs::read::{Options, read};
+use crate::logs::read::{Options, Piece, read};
 use crate::pod::spec;
 
 pub(super) async fn logs(
@@ -67,7 +66,7 @@ fn waiting_reason(pod: &k8s_openapi::api::core::v1::Pod, container: &str) -> Str
 
 /// The body reads the log as fast as the client takes it.
 fn stream(ctx: Arc<Context>, id: String, path: PathBuf, options: Options) -> Response<Body> {
-    let (sender, receiver) = mpsc::channel::<Bytes>(4);
+    let (sender, receiver) = mpsc::channel::<Piece>(4);
     let running = move || {
         let (ctx, id) = (ctx.clone(), id.clone());
         async move { ctx.runtime.container_status(&id).await.is_ok_and(|status| status.state == ContainerState::Running) }
@@ -90,7 +89,7 @@ fn stream(ctx: Arc<Context>, id: String, path: PathBuf, options: Options) -> Res
                     }
                 },
             };
-            return piece.map(|piece| (Ok(Frame::data(piece)), (reading, receiver)));
+            return piece.map(|piece| (Ok(Frame::data(piece.data.freeze())), (reading, receiver)));
         }
     });
     let mut response = text(StatusCode::OK, "");

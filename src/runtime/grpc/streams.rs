@@ -1,39 +1,25 @@
-//! CRI's streaming server: where `Exec`, `Attach` and `PortForward` send their callers.
+//! Where CRI's `Exec`, `Attach` and `PortForward` send their callers.
 //!
 //! Those calls only note what is wished for and return a URL with a token that nobody can guess, good for one connection
-//! within a minute. The server listens on the loopback address, and on a socket beside that of CRI: a client outside
-//! the launcher's network namespace can't reach the former.
+//! within a minute.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::io;
-use std::net::Ipv4Addr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use k3s_cri::{ContainerState, Error, ExecRequest, RuntimeService as _, SandboxState};
 use k3s_streaming::{Body, Connections, Refusal, Wanted, port_forward, remote_command};
 use k8s_cri::v1;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::task::JoinSet;
 
-use super::unix;
 use crate::Runtime;
 
 /// How long a URL is good for, as with other runtimes.
 const GOOD_FOR: Duration = Duration::from_secs(60);
 /// How many URLs may wait for their connections.
 const MOST: usize = 1000;
-/// The file name of the server's socket, beside that of CRI.
-pub const SOCKET: &str = "streaming.sock";
 
 /// What a URL stands for.
 enum Wish {
@@ -52,7 +38,7 @@ impl Wish {
     }
 }
 
-/// The server's state.
+/// What has been wished for, and the streams there are.
 pub(super) struct Streams {
     runtime: Arc<Runtime>,
     /// `http://127.0.0.1:PORT`.
@@ -61,45 +47,10 @@ pub(super) struct Streams {
     connections: Connections,
 }
 
-/// Where it listens.
-pub(super) struct Listeners {
-    loopback: TcpListener,
-    socket: UnixListener,
-}
-
 impl Streams {
-    /// Begins to listen: on any free port, and beside CRI's socket.
-    ///
-    /// # Errors
-    /// When either can't be had.
-    pub async fn listen(runtime: Arc<Runtime>, cri_socket: &Path) -> io::Result<(Arc<Self>, Listeners)> {
-        let loopback = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let socket = unix::listen(&cri_socket.with_file_name(SOCKET))?;
-        let base = format!("http://{}", loopback.local_addr()?);
-        let streams = Self { runtime, base, wishes: Mutex::default(), connections: Connections::default() };
-        Ok((Arc::new(streams), Listeners { loopback, socket }))
-    }
-
-    /// Serves until dropped.
-    pub async fn serve(self: &Arc<Self>, listeners: Listeners) {
-        let mut tasks = JoinSet::new();
-        loop {
-            let accepted: io::Result<Box<dyn Connection>> = tokio::select! {
-                accepted = listeners.loopback.accept() => accepted.map(|(stream, _)| Box::new(stream) as _),
-                accepted = listeners.socket.accept() => accepted.map(|(stream, _)| Box::new(stream) as _),
-                Some(_) = tasks.join_next() => continue,
-            };
-            match accepted {
-                Ok(connection) => {
-                    tasks.spawn(self.clone().answer(connection));
-                }
-                Err(error) => {
-                    // Out of descriptors, most likely: waiting helps, spinning does not.
-                    tracing::warn!(%error, "cannot accept connection for streams");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
+    /// For a server whose root is `base`, such as `http://127.0.0.1:45871`.
+    pub fn new(runtime: Arc<Runtime>, base: String) -> Self {
+        Self { runtime, base, wishes: Mutex::default(), connections: Connections::default() }
     }
 
     /// Ends all streams.
@@ -107,21 +58,9 @@ impl Streams {
         self.connections.close().await;
     }
 
-    async fn answer(self: Arc<Self>, connection: Box<dyn Connection>) {
-        let service = service_fn(move |request| {
-            let answer = self.dispatch(request).unwrap_or_else(Response::from);
-            std::future::ready(Ok::<_, Infallible>(answer))
-        });
-        let served = http1::Builder::new().serve_connection(TokioIo::new(connection), service).with_upgrades().await;
-        if let Err(error) = served {
-            tracing::debug!(%error, "connection for streams ended");
-        }
-    }
-
-    fn dispatch(&self, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+    /// Connects a wish with its caller.
+    pub fn connect(&self, what: &str, token: &str, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
         let unknown = || Refusal(StatusCode::NOT_FOUND, "404 page not found: ask for a new URL".to_owned());
-        let mut path = request.uri().path().trim_matches('/').split('/');
-        let (Some(what), Some(token), None) = (path.next(), path.next(), path.next()) else { return Err(unknown()) };
         let (wished, wish) = self.wishes.lock().remove(token).ok_or_else(unknown)?;
         if wish.name() != what || wished.elapsed() > GOOD_FOR {
             return Err(unknown());
@@ -207,7 +146,3 @@ fn wanted(stdin: bool, stdout: bool, stderr: bool, tty: bool) -> Result<Wanted, 
     }
     Ok(wanted)
 }
-
-/// A connection of either kind.
-trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}

@@ -16,6 +16,7 @@ mod registry;
 mod security;
 mod served;
 mod streams;
+mod tools;
 
 use std::panic::AssertUnwindSafe;
 use std::process::{Command, ExitCode};
@@ -59,6 +60,11 @@ const TESTS: &[Test] = tests![
     streams::ports_are_forwarded,
     streams::a_url_is_good_for_one_connection,
     streams::what_makes_no_sense_gets_no_url,
+    tools::pods_and_containers_are_made_and_shown,
+    tools::commands_are_run_in_containers,
+    tools::ports_are_forwarded,
+    tools::images_go_out_and_in_with_ctr,
+    tools::the_runtime_is_found,
     hostile::no_entry_of_a_layer_leads_out_of_it,
     hostile::whiteouts_hide_what_lower_layers_have,
     builtin::the_binary_is_there_and_cannot_be_written,
@@ -94,6 +100,11 @@ fn main() -> ExitCode {
     if first.as_deref() == Some("write-to-self".as_ref()) {
         return builtin::write_to_self();
     }
+    match first.as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("crictl") => return on_one_thread(k3s_cri_tools::crictl(args.collect())),
+        Some("ctr") => return on_one_thread(k3s_cri_tools::ctr(args.collect())),
+        _ => {}
+    }
     let args: Vec<String> = first.into_iter().chain(args).filter_map(|arg| arg.into_string().ok()).collect();
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
     if has("--list") {
@@ -113,6 +124,14 @@ fn main() -> ExitCode {
         failed += rootless(&filter);
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// As the product runs its tools.
+fn on_one_thread(tool: impl Future<Output = ExitCode>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a tokio runtime");
+    let code = runtime.block_on(tool);
+    runtime.shutdown_background();
+    code
 }
 
 /// Which tests to run: all, those with `name` in theirs, or exactly that one.

@@ -50,7 +50,7 @@ impl Served {
         self.stop.send(()).unwrap();
         self.server.await.unwrap().unwrap();
         assert!(!self.socket.exists());
-        assert!(!self.socket.with_file_name(k3s_runtime::STREAMING_SOCKET).exists());
+        assert!(!self.socket.with_file_name(k3s_cri::LOCAL_SOCKET).exists());
         self.node.end().await;
     }
 

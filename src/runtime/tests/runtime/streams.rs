@@ -79,7 +79,7 @@ pub async fn a_command_has_its_streams_over_spdy() {
         stderr: Some(Box::new(stderr)),
         resize: None,
     };
-    let socket = served.socket.with_file_name(k3s_runtime::STREAMING_SOCKET);
+    let socket = served.socket.with_file_name(k3s_cri::LOCAL_SOCKET);
     let connection = UnixStream::connect(&socket).await.unwrap();
     let error = client::remote_command(connection, &url, streams).await.unwrap_err();
     assert!(error.to_string().contains("absent"), "{error}");
@@ -128,7 +128,7 @@ pub async fn a_terminal_is_resized() {
     let (mut served, _, id) = sleeping().await;
     let request = ExecRequest {
         container_id: id,
-        cmd: words(&["sh", "-c", "until stty size | grep '45 123'; do :; done; exit 3"]),
+        cmd: words(&["sh", "-c", "until stty size 2>/dev/null | grep '45 123'; do :; done; exit 3"]),
         tty: true,
         stdin: true,
         stdout: true,
