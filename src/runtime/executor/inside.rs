@@ -24,6 +24,19 @@ pub(super) fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Resu
     Ok(openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), RESOLVE)?)
 }
 
+/// Fails where `path` leads through a symbolic link. What is not there leads nowhere yet.
+pub(super) fn refuse_links(root: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    match openat2(root, path, flags, Mode::empty(), RESOLVE | ResolveFlags::NO_SYMLINKS) {
+        Ok(_) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::LOOP) => {
+            let message = format!("{} of the image is a symbolic link; it must be a directory", path.display());
+            Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The whole of a small regular file; `None` if there is none (or something that is not a file).
 pub(super) fn read_small(root: BorrowedFd<'_>, path: &Path) -> io::Result<Option<String>> {
     use std::io::Read;

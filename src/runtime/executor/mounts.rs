@@ -138,6 +138,11 @@ pub(super) fn attach(root: BorrowedFd<'_>, destination: &Path, tree: &OwnedFd, d
 
 fn file_system(root: BorrowedFd<'_>, mount: &Mount, options: &Options) -> io::Result<()> {
     let kind = mount.typ().as_deref().unwrap_or("none");
+    if matches!(kind, "proc" | "sysfs") {
+        // A link would lead masks to another place than the mount, if what it leads to is exchanged in between
+        // (CVE-2019-19921, CVE-2023-27561).
+        inside::refuse_links(root, mount.destination())?;
+    }
     let made = match new_file_system(kind, mount.source().as_deref(), options) {
         // A group this user namespace does not map (a single id, no sub-ids): terminals then belong to the user's own.
         Err(error) if kind == "devpts" && error.raw_os_error() == Some(libc::EINVAL) => {

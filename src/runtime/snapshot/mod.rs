@@ -1,6 +1,7 @@
 //! Image layers unpacked on disk, each once, and what containers see of them.
 
 mod copy;
+mod guard;
 mod tree;
 mod unpack;
 

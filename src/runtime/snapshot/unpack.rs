@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
@@ -16,6 +17,7 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use tar::{Archive, Entry, EntryType};
 
+use super::guard::Guard;
 use super::{Error, io_error, tree};
 
 /// Prefix of a file that says that a lower layer's file is gone.
@@ -38,21 +40,42 @@ impl<R: Read> Read for Digesting<R> {
     }
 }
 
+/// How much an archive may ask for.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Entries. Each takes an inode, of which the node has not endlessly many; large images have some 100,000.
+    entries: usize,
+    /// Bytes of the paths of directories that are kept until the end, to give them their times.
+    paths: usize,
+}
+
+const LIMITS: Limits = Limits { entries: 4_000_000, paths: 16 << 20 };
+
 /// Unpacks an uncompressed archive into `directory` and returns its digest.
 pub(super) fn unpack(archive: impl Read, directory: &Path) -> Result<String, Error> {
+    unpack_within(LIMITS, archive, directory)
+}
+
+fn unpack_within(limits: Limits, archive: impl Read, directory: &Path) -> Result<String, Error> {
     let root = File::open(directory).map_err(io_error(format!("open {}", directory.display())))?;
-    let mut archive = Archive::new(Digesting { inner: archive, digest: Sha256::new() });
+    let mut archive = Archive::new(Guard::new(Digesting { inner: archive, digest: Sha256::new() }));
     // Times of directories change with every entry made in them, so they come last.
     let mut directories = Vec::new();
-    for entry in archive.entries().map_err(io_error("read archive"))? {
+    let mut kept = 0;
+    for (index, entry) in archive.entries().map_err(io_error("read archive"))?.enumerate() {
         let mut entry = entry.map_err(io_error("read archive"))?;
         let name = entry.path_bytes().into_owned();
+        if index >= limits.entries {
+            return Err(bad_entry(&name, format!("a layer may have {} entries at most", limits.entries)));
+        }
         let path = clean(&name).map_err(|detail| bad_entry(&name, detail))?;
         extract(root.as_fd(), &path, &mut entry).map_err(|error| match error.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => io_error(format!("write {}", path.display()))(error),
             _ => bad_entry(&name, error.to_string()),
         })?;
-        if entry.header().entry_type() == EntryType::Directory {
+        kept += name.len();
+        // Times don't matter enough to hold more for them.
+        if entry.header().entry_type() == EntryType::Directory && kept <= limits.paths {
             directories.push((path, entry.header().mtime().unwrap_or(0)));
         }
     }
@@ -62,7 +85,7 @@ pub(super) fn unpack(archive: impl Read, directory: &Path) -> Result<String, Err
             let _ = set_time(parent.as_fd(), &name, mtime);
         }
     }
-    let mut rest = archive.into_inner();
+    let mut rest = archive.into_inner().into_inner();
     // The digest is of all bytes, also those after the archive's end.
     io::copy(&mut rest, &mut io::sink()).map_err(io_error("read archive"))?;
     Ok(format!("sha256:{}", hex(&rest.digest.finalize())))
@@ -107,7 +130,8 @@ fn extract<R: Read>(root: BorrowedFd<'_>, path: &Path, entry: &mut Entry<'_, R>)
             clear(parent.as_fd(), &name)?;
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let mut file = File::from(openat(&parent, &name, flags, Mode::from_raw_mode(0o600))?);
-            let written = io::copy(entry, &mut file)?;
+            let written =
+                if kind == EntryType::GNUSparse { write_sparse(entry, &file)? } else { io::copy(entry, &mut file)? };
             if written != entry.size() {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "archive ends within the file"));
             }
@@ -138,6 +162,30 @@ fn extract<R: Read>(root: BorrowedFd<'_>, path: &Path, entry: &mut Entry<'_, R>)
         _ => return Err(invalid("unknown type of entry")),
     }
     set_attributes(parent.as_fd(), &name, entry, kind == EntryType::Symlink)
+}
+
+/// Writes a file that is mostly holes, and leaves them holes. One that is larger than what the file system has left is
+/// refused: nobody could fill it, and reading through it would take for ever.
+fn write_sparse<R: Read>(entry: &mut Entry<'_, R>, file: &File) -> io::Result<u64> {
+    let system = rustix::fs::fstatvfs(file)?;
+    if entry.size() > system.f_bavail.saturating_mul(system.f_frsize) {
+        return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+    }
+    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    let mut piece = ZEROS.to_vec();
+    let mut position = 0;
+    loop {
+        let count = entry.read(&mut piece)?;
+        if count == 0 {
+            break;
+        }
+        if piece[..count] != ZEROS[..count] {
+            file.write_all_at(&piece[..count], position)?;
+        }
+        position += count as u64;
+    }
+    file.set_len(position)?;
+    Ok(position)
 }
 
 fn invalid(detail: &'static str) -> io::Error {
@@ -275,4 +323,46 @@ fn set_time(parent: BorrowedFd<'_>, name: &OsStr, mtime: u64) -> io::Result<()> 
     let time = Timespec { tv_sec: i64::try_from(mtime).unwrap_or(0), tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
     Ok(utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+    use tar::{Builder, Header};
+
+    fn files(count: usize) -> Vec<u8> {
+        let mut builder = Builder::new(Vec::new());
+        for index in 0..count {
+            let mut header = Header::new_gnu();
+            let directory = index % 2 == 0;
+            header.set_entry_type(if directory { EntryType::Directory } else { EntryType::Regular });
+            header.set_mode(0o755);
+            header.set_mtime(1_700_000_000);
+            // Whoever runs the test may own what is unpacked.
+            header.set_uid(nix::unistd::geteuid().as_raw().into());
+            header.set_gid(nix::unistd::getegid().as_raw().into());
+            header.set_size(0);
+            builder.append_data(&mut header, format!("entry-{index}"), io::empty()).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_layer_has_no_more_entries_than_allowed() {
+        let directory = tempfile::tempdir().unwrap();
+        let limits = Limits { entries: 10, ..LIMITS };
+        unpack_within(limits, files(10).as_slice(), directory.path()).unwrap();
+        let other = tempfile::tempdir().unwrap();
+        let error = unpack_within(limits, files(11).as_slice(), other.path()).unwrap_err();
+        assert!(error.to_string().contains("10 entries at most"), "{error}");
+    }
+
+    #[test]
+    fn times_of_directories_are_kept_as_far_as_they_fit() {
+        let directory = tempfile::tempdir().unwrap();
+        unpack_within(Limits { paths: 8, ..LIMITS }, files(4).as_slice(), directory.path()).unwrap();
+        let time = |name: &str| std::fs::metadata(directory.path().join(name)).unwrap().mtime();
+        assert_eq!((time("entry-0"), time("entry-1"), time("entry-3")), (1_700_000_000, 1_700_000_000, 1_700_000_000));
+    }
 }

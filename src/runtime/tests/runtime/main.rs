@@ -5,6 +5,7 @@
 mod archive;
 mod builtin;
 mod cri;
+mod escape;
 mod exec;
 mod hostile;
 mod images;
@@ -67,6 +68,12 @@ const TESTS: &[Test] = tests![
     tools::the_runtime_is_found,
     hostile::no_entry_of_a_layer_leads_out_of_it,
     hostile::whiteouts_hide_what_lower_layers_have,
+    hostile::archives_that_ask_for_too_much_are_refused_and_leave_nothing,
+    escape::no_open_descriptor_is_a_working_directory,
+    escape::a_mount_does_not_follow_a_link_that_appears,
+    escape::proc_is_no_link_of_the_image,
+    escape::the_runtimes_binary_is_not_written,
+    escape::masked_paths_are_not_uncovered,
     builtin::the_binary_is_there_and_cannot_be_written,
     lifecycle::a_container_runs_logs_and_exits_with_its_code,
     lifecycle::stop_sends_the_signal_and_kills_after_the_grace,
@@ -99,6 +106,9 @@ fn main() -> ExitCode {
     }
     if first.as_deref() == Some("write-to-self".as_ref()) {
         return builtin::write_to_self();
+    }
+    if first.as_deref() == Some("overwrite-exe".as_ref()) {
+        return escape::overwrite_exe();
     }
     match first.as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("crictl") => return on_one_thread(k3s_cri_tools::crictl(args.collect())),
