@@ -171,7 +171,7 @@ fn write_sparse<R: Read>(entry: &mut Entry<'_, R>, file: &File) -> io::Result<u6
     if entry.size() > system.f_bavail.saturating_mul(system.f_frsize) {
         return Err(io::Error::from_raw_os_error(libc::ENOSPC));
     }
-    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     let mut piece = ZEROS.to_vec();
     let mut position = 0;
     loop {
