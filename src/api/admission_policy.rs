@@ -1,20 +1,46 @@
-//! ValidatingAdmissionPolicies, compiled: the expressions of one, and what is wrong with them.
+//! Admission policies, compiled: the expressions of one, and what is wrong with them.
 //!
-//! See <https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/>.
+//! See <https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/> and
+//! <https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/>.
+
+pub mod conditions;
+pub mod mutating;
 
 use serde_json::Value as Json;
 
 use crate::cel::{Environment, Program, Type};
 use crate::validation::{FieldError, Path};
 
-/// The expressions of a policy.
+/// The expressions of a policy that it has beside its validations or mutations.
 #[derive(Debug, Default)]
-pub struct Compiled {
-    /// Their names, for error messages; all must hold for the policy to apply.
-    pub match_conditions: Vec<(String, Program)>,
+pub struct Common {
+    /// Their names, with their texts for error messages; all must hold for the policy to apply.
+    pub match_conditions: Vec<Condition>,
     /// In their order: one may use those before it.
     pub variables: Vec<(String, Program)>,
+}
+
+/// A match condition.
+#[derive(Debug)]
+pub struct Condition {
+    pub program: Program,
+    /// How error messages name it.
+    pub source: String,
+}
+
+/// The expressions of a ValidatingAdmissionPolicy.
+#[derive(Debug, Default)]
+pub struct Compiled {
+    pub common: Common,
     pub validations: Vec<Validation>,
+    pub audit_annotations: Vec<AuditAnnotation>,
+}
+
+/// What is noted in the audit log: the text that the expression gives, if it gives one.
+#[derive(Debug)]
+pub struct AuditAnnotation {
+    pub key: String,
+    pub program: Program,
 }
 
 /// One condition on an object.
@@ -43,30 +69,33 @@ fn environment(with_params: bool) -> Environment {
     if with_params { environment.with("params", Type::Dyn) } else { environment }
 }
 
-impl Compiled {
-    /// Compiles the expressions of a policy's `spec`; what cannot be compiled is added to the errors.
-    pub fn of(spec: &Json, errors: &mut Vec<FieldError>) -> Self {
-        let mut compiled = Self::default();
+impl Common {
+    /// Compiles variables and match conditions. Returns the environment that the other expressions are compiled in.
+    fn of(spec: &Json, mut environment: Environment, errors: &mut Vec<FieldError>) -> (Self, Environment) {
+        let mut common = Self::default();
         let root = Path::new("spec");
-        let mut environment = environment(spec.get("paramKind").is_some_and(|kind| !kind.is_null()));
         let mut variables: Vec<(String, Type)> = Vec::new();
         let at = root.child("variables");
         for (index, variable) in items(spec, "variables").iter().enumerate() {
             let name = text(variable, "name").to_owned();
             if let Some(program) = compile(&environment, variable, &at.index(index), "expression", None, errors) {
                 variables.push((name.clone(), program.output().clone()));
-                compiled.variables.push((name, program));
+                common.variables.push((name, program));
             }
             // Those before it can be used by the next.
             environment = environment.with("variables", Type::object("kubernetes.variables", variables.clone()));
         }
-        let at = root.child("matchConditions");
-        for (index, condition) in items(spec, "matchConditions").iter().enumerate() {
-            let wanted = Some(&Type::Bool);
-            if let Some(program) = compile(&environment, condition, &at.index(index), "expression", wanted, errors) {
-                compiled.match_conditions.push((text(condition, "name").to_owned(), program));
-            }
-        }
+        common.match_conditions = conditions::compile(spec, &root, &environment, errors);
+        (common, environment)
+    }
+}
+
+impl Compiled {
+    /// Compiles the expressions of a policy's `spec`; what cannot be compiled is added to the errors.
+    pub fn of(spec: &Json, errors: &mut Vec<FieldError>) -> Self {
+        let root = Path::new("spec");
+        let (common, environment) = Common::of(spec, environment(has_params(spec)), errors);
+        let mut compiled = Self { common, ..Self::default() };
         let at = root.child("validations");
         for (index, validation) in items(spec, "validations").iter().enumerate() {
             let at = at.index(index);
@@ -85,8 +114,21 @@ impl Compiled {
             let reason = text(validation, "reason").to_owned();
             compiled.validations.push(Validation { program, message, message_expression, reason, source });
         }
+        let at = root.child("auditAnnotations");
+        for (index, annotation) in items(spec, "auditAnnotations").iter().enumerate() {
+            let key = text(annotation, "key").to_owned();
+            // A text or null.
+            if let Some(program) = compile(&environment, annotation, &at.index(index), "valueExpression", None, errors)
+            {
+                compiled.audit_annotations.push(AuditAnnotation { key, program });
+            }
+        }
         compiled
     }
+}
+
+fn has_params(spec: &Json) -> bool {
+    spec.get("paramKind").is_some_and(|kind| !kind.is_null())
 }
 
 /// What may not be in a ValidatingAdmissionPolicy: expressions that are none.

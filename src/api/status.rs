@@ -4,10 +4,12 @@
 //! the ones `k8s.io/apimachinery/pkg/api/errors` makes. A resource is named `plural.group` in messages, by plural and
 //! group in the details; only [`Status::invalid`] names a kind.
 
+mod received;
+
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::quote::quote;
 
@@ -26,7 +28,7 @@ pub struct Status {
 }
 
 /// `Status.reason`: what kind of failure it is, for machines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Reason {
     Unauthorized,
     Forbidden,
@@ -46,11 +48,14 @@ pub enum Reason {
     InternalError,
     Expired,
     ServiceUnavailable,
+    /// What somebody else gave as the reason: a webhook that refuses may say what it likes.
+    #[serde(untagged)]
+    Other(Box<str>),
 }
 
 /// `Status.details`: what the failure is about. Empty fields are left out when it is sent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Details {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
@@ -69,7 +74,8 @@ pub struct Details {
 }
 
 /// One of several reasons for a failure, usually about one field.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Cause {
     /// `FieldValueInvalid`, `FieldManagerConflict`, …
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -103,6 +109,12 @@ impl Status {
     /// Adds or changes details.
     pub fn with_details(mut self, change: impl FnOnce(&mut Details)) -> Self {
         change(self.details.get_or_insert_default());
+        self
+    }
+
+    /// With other words.
+    pub fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
         self
     }
 
@@ -325,7 +337,7 @@ impl Serialize for Status {
             #[serde(skip_serializing_if = "str::is_empty")]
             message: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
-            reason: Option<Reason>,
+            reason: Option<&'a Reason>,
             #[serde(skip_serializing_if = "Option::is_none")]
             details: Option<&'a Details>,
             #[serde(skip_serializing_if = "is_zero")]
@@ -337,7 +349,7 @@ impl Serialize for Status {
             metadata: Default::default(),
             status: if self.is_success() { "Success" } else { "Failure" },
             message: &self.message,
-            reason: self.reason,
+            reason: self.reason.as_ref(),
             details: self.details.as_deref(),
             code: self.code.into(),
         }

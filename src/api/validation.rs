@@ -4,6 +4,7 @@
 //! finds. The rules of a kind are in a file of its group; those that many kinds share are in [`names`], [`metadata`],
 //! [`selector`] and [`number`].
 
+pub mod admissionregistration;
 pub mod apiextensions;
 pub mod autoscaling;
 pub mod core;
@@ -17,6 +18,7 @@ pub mod pod;
 pub mod policy;
 pub mod selector;
 pub mod service;
+pub mod webhook;
 pub mod workload;
 
 use std::fmt;

@@ -1,14 +1,17 @@
 //! One request for a resource, on its way through the pipeline.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{HeaderMap, Response, StatusCode};
 use k3s_api::authentication::UserInfo;
+use k3s_api::object;
 use k3s_api::status::Status;
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::admission::{Attributes, Operation};
+use crate::conversion::Conversion;
 use crate::negotiate::Accept;
 use crate::registry::{Entry, Registry, Row};
 use crate::request::{Query, RequestInfo};
@@ -25,6 +28,8 @@ pub(crate) struct Call {
     pub accept: Accept,
     /// What the client shall be told beside the answer, as `Warning` headers.
     pub warnings: Mutex<Vec<String>>,
+    /// What admission says for the audit log: keys with their values.
+    pub audit_annotations: Mutex<BTreeMap<String, String>>,
 }
 
 impl Call {
@@ -59,25 +64,42 @@ impl Call {
     pub fn attributes<'a>(&'a self, operation: Operation, name: &'a str, dry_run: bool) -> Attributes<'a> {
         Attributes {
             registry: self.registry(),
+            relay: self.server.relay(),
             operation,
             resource: &self.row,
             subresource: &self.info.subresource,
-            namespace: self.admission_namespace(),
+            namespace: self.namespace(),
             name,
             user: &self.user,
             dry_run,
+            query: Some(&self.query),
+            delete_options: None,
             warnings: &self.warnings,
+            audit_annotations: &self.audit_annotations,
             authorizer: self.server.authorizer(),
+            reinvocation: Mutex::default(),
         }
     }
 
-    fn admission_namespace(&self) -> &str {
-        if self.row.namespaced { &self.info.namespace } else { "" }
+    /// What turns stored objects into those of the request's version.
+    pub fn conversion(&self) -> Conversion<'_> {
+        Conversion { registry: self.registry(), relay: self.server.relay() }
+    }
+
+    /// A stored object in the request's version.
+    pub async fn read(&self, entry: &Arc<Entry>) -> Result<Arc<Value>, Status> {
+        self.conversion().read(&self.row, entry).await
+    }
+
+    /// An object of the request's version, encoded as it is stored.
+    pub async fn encode(&self, value: &Value) -> Result<Vec<u8>, Status> {
+        Ok(object::encode(&*self.conversion().to_stored(&self.row, value).await?))
     }
 
     /// An answer with a stored object.
-    pub fn entry(&self, code: StatusCode, entry: &Arc<Entry>) -> Result<Response<Body>, Status> {
-        encode::entry(self, code, entry)
+    pub async fn entry(&self, code: StatusCode, entry: &Arc<Entry>) -> Result<Response<Body>, Status> {
+        let entry = self.conversion().entry(&self.row, Arc::clone(entry)).await?;
+        encode::entry(self, code, &entry)
     }
 
     /// An answer with an object that is not stored as it is.

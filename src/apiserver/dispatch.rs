@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::header::WARNING;
-use http::{HeaderValue, Method, Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use k3s_api::authentication::UserInfo;
@@ -26,8 +25,6 @@ use crate::{ApiServer, Body, BoxError, discovery, encode, health, metrics, opena
 const MAX_BODY: usize = 3 << 20;
 /// How long a request that is no watch may take. (`--request-timeout`)
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Warnings are not longer than this together, so that clients can read the headers.
-const MAX_WARNINGS: usize = 4096;
 
 /// A request's body, from wherever: with one type for all, the pipeline is compiled once, and here.
 pub(crate) type RequestBody = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -104,7 +101,17 @@ async fn resource(
     let warnings = Mutex::new(
         Some(row.strategy.deprecated).filter(|text| !text.is_empty()).map(str::to_owned).into_iter().collect(),
     );
-    let call = Call { server, info, query, headers: parts.headers, user, row, accept, warnings };
+    let call = Call {
+        server,
+        info,
+        query,
+        headers: parts.headers,
+        user,
+        row,
+        accept,
+        warnings,
+        audit_annotations: Mutex::default(),
+    };
     if call.info.verb == "watch" {
         let answer = match ListOptions::parse(&call.query, true) {
             Ok(options) => timeout(TIMEOUT, watch::watch(call, options)).await.unwrap_or_else(|_| Err(too_slow())),
@@ -118,7 +125,7 @@ async fn resource(
     });
     let answer = answer.await.unwrap_or_else(|_| Err(too_slow()));
     let mut response = answer.unwrap_or_else(|status| error(&call, accept, &status));
-    add_warnings(&mut response, &call.warnings.lock());
+    response::add_warnings(&mut response, &call.warnings.lock());
     response
 }
 
@@ -199,21 +206,5 @@ where
             Err(Status::request_entity_too_large(format!("Request entity too large: limit is {MAX_BODY}")))
         }
         Err(error) => Err(Status::bad_request(format!("cannot read the body of the request: {error}"))),
-    }
-}
-
-/// `Warning: 299 - "text"`, as RFC 7234 has them.
-fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
-    let mut length = 0;
-    for warning in warnings {
-        let text: String = warning.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let text = format!("299 - \"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
-        length += text.len();
-        if length > MAX_WARNINGS {
-            break;
-        }
-        if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
-            response.headers_mut().append(WARNING, value);
-        }
     }
 }

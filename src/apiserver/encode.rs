@@ -56,9 +56,10 @@ impl ListMeta {
     }
 }
 
-/// A stored object. Its bytes are sent as they are, if nothing else is asked for.
+/// A stored object (of a custom resource in the call's version: see [`crate::conversion`]). Its bytes are sent as they
+/// are, if nothing else is asked for.
 pub(crate) fn entry(call: &Call, code: StatusCode, entry: &Arc<Entry>) -> Result<Response<Body>, Status> {
-    if call.accept.shape == Shape::Object && call.accept.format == Format::Json && call.row.is_storage_version() {
+    if call.accept.shape == Shape::Object && call.accept.format == Format::Json && convert::is_plain(&call.row) {
         return Ok(finish(call.accept, code, entry.bytes().clone()));
     }
     value(call, code, &*convert::read(&call.row, entry)?)
@@ -114,12 +115,12 @@ pub(crate) fn yaml(value: &Value) -> Result<String, Status> {
     serde_saphyr::to_string(value).map_err(Status::internal)
 }
 
-/// A list. The entries are in key order and of the call's resource.
+/// A list. The entries are in key order and of the call's resource (custom ones of its version too).
 pub(crate) fn list(call: &Call, meta: &ListMeta, entries: Vec<Arc<Entry>>) -> Result<Response<Body>, Status> {
     let accept = call.accept;
     let values = || entries.iter().map(|entry| convert::read(&call.row, entry));
     match accept.shape {
-        Shape::Object if accept.format == Format::Json && call.row.is_storage_version() => {
+        Shape::Object if accept.format == Format::Json && convert::is_plain(&call.row) => {
             Ok(joined(call, meta, entries))
         }
         Shape::Object => {

@@ -16,6 +16,7 @@ mod body;
 pub mod bootstrap;
 mod call;
 mod config;
+mod conversion;
 mod custom_resources;
 mod discovery;
 mod dispatch;

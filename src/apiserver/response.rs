@@ -1,10 +1,13 @@
 //! Responses that are not objects: statuses and plain documents.
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WARNING};
 use http::{HeaderValue, Response, StatusCode};
 use k3s_api::status::Status;
 
 use crate::Body;
+
+/// Warnings are not longer than this together, so that clients can read the headers.
+const MAX_WARNINGS: usize = 4096;
 
 /// A JSON document.
 pub fn json(code: StatusCode, document: Vec<u8>) -> Response<Body> {
@@ -31,4 +34,20 @@ pub fn page_not_found() -> Response<Body> {
     *response.status_mut() = StatusCode::NOT_FOUND;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
+}
+
+/// `Warning: 299 - "text"`, as RFC 7234 has them.
+pub(crate) fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
+    let mut length = 0;
+    for warning in warnings {
+        let text: String = warning.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text = format!("299 - \"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        length += text.len();
+        if length > MAX_WARNINGS {
+            break;
+        }
+        if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
 }

@@ -18,6 +18,7 @@
 
 mod fieldset;
 mod managed;
+mod merge;
 mod typed;
 mod validate;
 
@@ -26,6 +27,7 @@ use serde_json::{Map, Value, json};
 
 pub use fieldset::Set;
 pub use managed::{Entry, Operation, decode, encode, keep_times, manager_name};
+pub use merge::{atomics, merge};
 
 use crate::object;
 use crate::presence;

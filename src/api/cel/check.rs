@@ -176,7 +176,7 @@ impl<'e> Checker<'e> {
         let id = expr.id;
         let Expr::Struct(object) = &mut expr.expr else { return Type::Error };
         let name = object.type_name.clone();
-        let of = self.environment.struct_type(&name).cloned();
+        let of = self.environment.struct_type(&name);
         let fields = match &of {
             Some(Type::Object(fields)) => Some(fields.clone()),
             Some(_) => None,

@@ -25,8 +25,10 @@ static PARSER: LazyLock<Env> = LazyLock::new(|| {
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, Type>,
-    /// Types whose objects may be written (`Object{...}`).
+    /// Types whose objects may be written (`Name{...}`).
     structs: BTreeMap<String, Type>,
+    /// Whether `Object{...}` and `Object.some.field{...}` may be written, with whatever fields.
+    objects: bool,
 }
 
 impl Environment {
@@ -49,13 +51,22 @@ impl Environment {
         self
     }
 
+    /// With objects that mutations write: `Object{spec: Object.spec{...}}`. Which fields there are, the object's schema
+    /// says when the mutation is applied.
+    #[must_use]
+    pub fn with_objects(mut self) -> Self {
+        self.objects = true;
+        self
+    }
+
     /// The type of a variable.
     pub fn variable(&self, name: &str) -> Option<&Type> {
         self.variables.get(name)
     }
 
-    pub(super) fn struct_type(&self, name: &str) -> Option<&Type> {
-        self.structs.get(name)
+    pub(super) fn struct_type(&self, name: &str) -> Option<Type> {
+        let written = || self.objects && (name == "Object" || name.starts_with("Object."));
+        self.structs.get(name).cloned().or_else(|| written().then(|| Type::any_object(name)))
     }
 
     /// Reads an expression and checks its types.

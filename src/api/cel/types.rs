@@ -51,6 +51,8 @@ pub enum Fields {
     Named(BTreeMap<String, Type>),
     /// In the schema of a built-in kind.
     Builtin(Schema<'static>),
+    /// Nowhere: any name will do.
+    Any,
 }
 
 impl Type {
@@ -67,6 +69,11 @@ impl Type {
     /// An object with these fields.
     pub fn object(name: impl Into<String>, fields: impl IntoIterator<Item = (String, Type)>) -> Type {
         Type::Object(Arc::new(ObjectType { name: name.into(), fields: Fields::Named(fields.into_iter().collect()) }))
+    }
+
+    /// An object with whatever fields.
+    pub fn any_object(name: impl Into<String>) -> Type {
+        Type::Object(Arc::new(ObjectType { name: name.into(), fields: Fields::Any }))
     }
 
     /// The type of a built-in kind's field or object.
@@ -118,6 +125,7 @@ impl ObjectType {
         match &self.fields {
             Fields::Named(fields) => fields.get(name).cloned(),
             Fields::Builtin(schema) => schema.field(&unescape(name)?).map(Type::builtin),
+            Fields::Any => Some(Type::Dyn),
         }
     }
 }

@@ -9,7 +9,10 @@ use crate::defaults::{
     storage,
 };
 use crate::object;
-use crate::validation::{apiextensions as extension_rules, autoscaling as autoscaling_rules, policy as rules};
+use crate::validation::{
+    admissionregistration as admission_rules, apiextensions as extension_rules, autoscaling as autoscaling_rules,
+    policy as rules,
+};
 
 /// Nothing special, but a generation that counts changes.
 pub const COUNTED: Strategy = Strategy { generation: true, ..GENERIC };
@@ -70,11 +73,21 @@ pub const PRIORITY_CLASS: Strategy = Strategy {
 };
 pub const LEASE: Strategy = Strategy { validate: rules::lease, allow_create_on_update: true, ..GENERIC };
 
-pub const VALIDATING_WEBHOOKS: Strategy = Strategy { default: admissionregistration::validating_webhooks, ..COUNTED };
-pub const MUTATING_WEBHOOKS: Strategy = Strategy { default: admissionregistration::mutating_webhooks, ..COUNTED };
+pub const VALIDATING_WEBHOOKS: Strategy = Strategy {
+    default: admissionregistration::validating_webhooks,
+    validate: admission_rules::validating_webhooks,
+    ..COUNTED
+};
+pub const MUTATING_WEBHOOKS: Strategy = Strategy {
+    default: admissionregistration::mutating_webhooks,
+    validate: admission_rules::mutating_webhooks,
+    ..COUNTED
+};
 pub const ADMISSION_POLICY: Strategy = Strategy { default: admissionregistration::policy, ..COUNTED };
 pub const VALIDATING_ADMISSION_POLICY: Strategy =
     Strategy { validate: crate::admission_policy::validate, ..ADMISSION_POLICY };
+pub const MUTATING_ADMISSION_POLICY: Strategy =
+    Strategy { validate: crate::admission_policy::mutating::validate, ..ADMISSION_POLICY };
 pub const ADMISSION_POLICY_BINDING: Strategy = Strategy { default: admissionregistration::binding, ..COUNTED };
 
 /// Named after version and group, of which the core group's is empty: `v1.`.

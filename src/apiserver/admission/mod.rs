@@ -7,28 +7,40 @@ mod certificates;
 mod default_ingress_class;
 mod default_storage_class;
 mod default_toleration_seconds;
+mod evaluation;
+mod followed;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
 mod policy;
 mod priority;
+mod reinvocation;
+mod request;
 mod resource_quota;
+mod rules;
 mod runtime_class;
 mod service_account;
 mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
+mod versions;
+mod webhook;
+
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use k3s_api::authentication::UserInfo;
 use k3s_api::object;
-use k3s_api::resource::Resource;
 use k3s_api::status::Status;
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::authorization::Authorizer;
-use crate::registry::Registry;
+use crate::options::DeleteOptions;
+use crate::registry::{Registry, Row};
+use crate::relay::Relay;
+use crate::request::Query;
+use reinvocation::Reinvocation;
 
 /// What is done to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +48,17 @@ pub enum Operation {
     Create,
     Update,
     Delete,
+    /// A connection to a pod, node or service: exec, attach, port-forward, proxy.
+    Connect,
 }
 
 /// What is asked, by whom.
 pub struct Attributes<'a> {
     pub registry: &'a Registry,
+    /// Reaches the servers that have to be asked.
+    pub relay: &'a Relay,
     pub operation: Operation,
-    pub resource: &'a Resource,
+    pub resource: &'a Row,
     /// Empty for the object itself.
     pub subresource: &'a str,
     /// Empty for cluster-scoped resources.
@@ -51,10 +67,18 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     pub user: &'a UserInfo,
     pub dry_run: bool,
+    /// The parameters of the request, which its options are made of.
+    pub query: Option<&'a Query>,
+    /// The options of a delete.
+    pub delete_options: Option<&'a DeleteOptions>,
     /// What the client shall be told beside the answer.
     pub warnings: &'a Mutex<Vec<String>>,
+    /// What is said for the audit log.
+    pub audit_annotations: &'a Mutex<BTreeMap<String, String>>,
     /// Who may do what, for expressions that ask.
     pub authorizer: &'a Authorizer,
+    /// What the rounds of mutating admission know of each other.
+    pub reinvocation: Mutex<Reinvocation>,
 }
 
 impl Attributes<'_> {
@@ -71,6 +95,11 @@ impl Attributes<'_> {
         }
     }
 
+    /// Tells the audit log something, by the plug-in's own key. What was said first stays.
+    pub fn annotate(&self, key: &str, value: impl Into<String>) {
+        self.audit_annotations.lock().entry(key.to_owned()).or_insert_with(|| value.into());
+    }
+
     /// A refusal, as Kubernetes words it.
     pub fn forbidden(&self, object: &Value, why: impl std::fmt::Display) -> Status {
         let name = [self.name, object::name(object), object::generate_name(object)];
@@ -82,6 +111,11 @@ impl Attributes<'_> {
 /// One admission controller.
 #[async_trait]
 pub trait Plugin: Send + Sync {
+    /// Whether it is asked about such operations. Most know nothing of connections.
+    fn handles(&self, operation: Operation) -> bool {
+        operation != Operation::Connect
+    }
+
     /// May change `object`. It is the new object; for a delete it is null. `old` is what is stored, if it exists.
     async fn admit(&self, _: &Attributes<'_>, _object: &mut Value, _old: Option<&Value>) -> Result<(), Status> {
         Ok(())
@@ -112,22 +146,29 @@ impl Default for Chain {
             Box::new(runtime_class::RuntimeClass),
             Box::new(certificates::CertificateSubjectRestriction),
             Box::new(default_ingress_class::DefaultIngressClass),
+            Box::new(policy::mutating::MutatingAdmissionPolicy::default()),
+            Box::new(webhook::mutating::MutatingAdmissionWebhook::default()),
             Box::new(policy::validating::ValidatingAdmissionPolicy::default()),
+            Box::new(webhook::validating::ValidatingAdmissionWebhook::default()),
             Box::new(resource_quota::ResourceQuota),
         ])
     }
 }
 
 impl Chain {
-    /// Lets every plug-in change the object.
+    /// Lets every plug-in change the object; all of them once more, if a webhook or a policy has changed it.
     ///
     /// # Errors
     /// The first refusal.
     pub async fn admit(&self, at: &Attributes<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
-        for plugin in &self.0 {
-            plugin.admit(at, object, old).await?;
+        loop {
+            for plugin in self.0.iter().filter(|plugin| plugin.handles(at.operation)) {
+                plugin.admit(at, object, old).await?;
+            }
+            if !at.reinvocation.lock().begin_second() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Asks every plug-in about the complete object.
@@ -135,7 +176,7 @@ impl Chain {
     /// # Errors
     /// The first refusal.
     pub async fn validate(&self, at: &Attributes<'_>, object: &Value, old: Option<&Value>) -> Result<(), Status> {
-        for plugin in &self.0 {
+        for plugin in self.0.iter().filter(|plugin| plugin.handles(at.operation)) {
             plugin.validate(at, object, old).await?;
         }
         Ok(())

@@ -15,6 +15,17 @@ impl Plugin for NodeRestriction {
         let Some(node) = node_name(at) else { return Ok(()) };
         match (at.resource.group.as_ref(), at.resource.plural.as_ref()) {
             ("", "nodes") => admit_node(at, node, object, old),
+            ("", "pods") if at.subresource == "eviction" => {
+                let pod = at.registry.get(at.resource, at.namespace, at.name).await?;
+                let pod = pod.map(|pod| pod.value()).transpose()?;
+                match pod.filter(|pod| bound_to(pod) != node) {
+                    None => Ok(()),
+                    Some(_) => {
+                        let why = format!("node {node:?} can only evict pods with spec.nodeName set to itself");
+                        Err(at.forbidden(object, why))
+                    }
+                }
+            }
             ("", "pods") => admit_pod(at, node, object, old),
             ("coordination.k8s.io", "leases") => {
                 let name = [at.name, object::name(object)].into_iter().find(|name| !name.is_empty());
@@ -64,8 +75,11 @@ fn admit_node(at: &Attributes<'_>, node: &str, object: &Value, old: Option<&Valu
     Ok(())
 }
 
+fn bound_to(pod: &Value) -> &str {
+    text(pod, &["spec", "nodeName"]).unwrap_or_default()
+}
+
 fn admit_pod(at: &Attributes<'_>, node: &str, object: &Value, old: Option<&Value>) -> Result<(), Status> {
-    let bound_to = |pod: &Value| text(pod, &["spec", "nodeName"]).unwrap_or_default().to_owned();
     match (at.subresource, at.operation) {
         ("", Operation::Create) => {
             if annotation(object, "kubernetes.io/config.mirror").is_none() {

@@ -13,6 +13,8 @@ use k3s_api::validation::Path;
 use k3s_kine::Revision;
 use serde_json::{Value, json};
 
+use crate::conversion::webhook::ConversionWebhook;
+
 /// What custom resources have in common.
 static CUSTOM: Strategy = Strategy { generation: true, allow_unconditional_update: false, ..GENERIC };
 
@@ -22,6 +24,8 @@ pub struct Custom {
     pub resource: Resource,
     /// The version of the definition that it was made of.
     definition: Revision,
+    /// What converts objects between the versions; None: only their `apiVersion` differs.
+    pub(crate) conversion: Option<Arc<ConversionWebhook>>,
 }
 
 impl Custom {
@@ -60,14 +64,19 @@ pub(super) fn rows(definition: &Value, revision: Revision) -> Vec<Custom> {
     let stored = versions.iter().find(|version| version["storage"] == true).map(|version| owned(version.get("name")));
     let (Some(stored), true) = (stored, is_established(definition)) else { return Vec::new() };
     let served = versions.into_iter().filter(|version| version["served"] == true);
-    let row = |version| Custom { definition: revision, ..row(definition, version, &stored) };
+    let conversion = ConversionWebhook::of(definition).map(Arc::new);
+    let row = |version| Custom {
+        resource: row(definition, version, &stored),
+        definition: revision,
+        conversion: conversion.clone(),
+    };
     served.map(row).collect()
 }
 
-fn row(definition: &Value, version: &Value, stored: &str) -> Custom {
+fn row(definition: &Value, version: &Value, stored: &str) -> Resource {
     let name = |field: &str| at(definition, &["status", "acceptedNames", field]);
     let (group, plural) = (owned(at(definition, &["spec", "group"])), owned(name("plural")));
-    let resource = Resource {
+    Resource {
         version: owned(version.get("name")),
         kind: owned(name("kind")),
         list_kind: owned(name("listKind")),
@@ -86,8 +95,7 @@ fn row(definition: &Value, version: &Value, stored: &str) -> Custom {
         storage_prefix: format!("{group}/{plural}").into(),
         group,
         plural,
-    };
-    Custom { resource, definition: 0 }
+    }
 }
 
 fn custom_schema(version: &Value) -> CustomSchema {

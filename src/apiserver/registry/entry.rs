@@ -39,6 +39,22 @@ impl Entry {
         Ok(Self { key, revision, bytes: bytes.into(), value: Mutex::new(Weak::new()) })
     }
 
+    /// Of an object as it is shown at that revision.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if it is no object.
+    pub(crate) fn of_value(key: Arc<str>, revision: Revision, value: &Value) -> Result<Self, Error> {
+        Self::decode(key, revision, &object::encode(value))
+    }
+
+    /// Whether the object is of that version, told from its first bytes. `group` is not empty.
+    pub(crate) fn is_of(&self, group: &str, version: &str) -> bool {
+        let rest = self.bytes.strip_prefix(br#"{"apiVersion":""#);
+        let rest = rest.and_then(|rest| rest.strip_prefix(group.as_bytes()));
+        let rest = rest.and_then(|rest| rest.strip_prefix(b"/")?.strip_prefix(version.as_bytes()));
+        rest.is_some_and(|rest| rest.starts_with(b"\""))
+    }
+
     /// `namespace/name`, or the name alone for cluster-scoped resources.
     pub fn key(&self) -> &Arc<str> {
         &self.key

@@ -37,6 +37,10 @@ known! {
     pod_disruption_budgets = "policy" / "v1" / "poddisruptionbudgets";
     validating_admission_policies = "admissionregistration.k8s.io" / "v1" / "validatingadmissionpolicies";
     validating_admission_policy_bindings = "admissionregistration.k8s.io" / "v1" / "validatingadmissionpolicybindings";
+    mutating_webhook_configurations = "admissionregistration.k8s.io" / "v1" / "mutatingwebhookconfigurations";
+    validating_webhook_configurations = "admissionregistration.k8s.io" / "v1" / "validatingwebhookconfigurations";
+    mutating_admission_policies = "admissionregistration.k8s.io" / "v1" / "mutatingadmissionpolicies";
+    mutating_admission_policy_bindings = "admissionregistration.k8s.io" / "v1" / "mutatingadmissionpolicybindings";
     custom_resource_definitions = "apiextensions.k8s.io" / "v1" / "customresourcedefinitions";
     flow_schemas = "flowcontrol.apiserver.k8s.io" / "v1" / "flowschemas";
     priority_level_configurations = "flowcontrol.apiserver.k8s.io" / "v1" / "prioritylevelconfigurations";

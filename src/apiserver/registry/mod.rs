@@ -131,6 +131,17 @@ impl Registry {
         rows.iter().find(|row| row.plural == plural && row.group == group && row.version == version).cloned()
     }
 
+    /// The other versions of the same objects, in the order of discovery.
+    pub(crate) fn equivalents(&self, resource: &Resource) -> Vec<Row> {
+        let is_other = |row: &Resource| {
+            row.storage_prefix == resource.storage_prefix
+                && (row.version != resource.version || row.group != resource.group)
+        };
+        let builtin = resource::builtin().iter().filter(|row| is_other(row)).map(Row::Builtin);
+        let custom = Arc::clone(&self.custom.read());
+        builtin.chain(custom.iter().filter(|row| is_other(row)).cloned()).collect()
+    }
+
     /// Serves the resources that these definitions define, and no other custom ones.
     pub(crate) fn serve_custom(&self, definitions: &[(Revision, serde_json::Value)]) {
         let known = Arc::clone(&self.custom.read());

@@ -3,6 +3,7 @@
 //!
 //! Upgrades (WebSocket, SPDY) are tunnelled byte for byte: this server has no part in the protocols spoken inside.
 
+mod connect;
 mod dial;
 mod forward;
 mod log;
@@ -10,6 +11,8 @@ pub(crate) mod outside;
 mod proxy;
 mod stream;
 mod target;
+mod trust;
+pub(crate) mod webhook;
 
 use std::sync::Arc;
 
@@ -112,15 +115,24 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let answer = match info.subresource.as_str() {
-        "log" => log::log(server, info, query).await,
-        "proxy" => proxy::proxy(server, request, info).await,
-        _ => match may_create(server, info, user).await {
-            Ok(()) => stream::stream(server, request, info, query).await,
-            Err(status) => Err(status),
-        },
+    let relayed = async {
+        // A log is only read.
+        if info.subresource == "log" {
+            return log::log(server, info, query).await;
+        }
+        let streams = info.subresource != "proxy";
+        if streams {
+            may_create(server, info, user).await?;
+        }
+        let warnings = connect::admit(server, info, query, user).await?;
+        let mut answer = match streams {
+            true => stream::stream(server, request, info, query).await?,
+            false => proxy::proxy(server, request, info).await?,
+        };
+        response::add_warnings(&mut answer, &warnings);
+        Ok(answer)
     };
-    answer.unwrap_or_else(|status| response::status(&status))
+    relayed.await.unwrap_or_else(|status| response::status(&status))
 }
 
 /// WebSockets are opened by GET; running a command in a pod takes more than the permission to get.

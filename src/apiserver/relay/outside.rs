@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -12,14 +11,14 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k3s_api::object::text;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
-use super::{Relay, dial, target};
+use super::{Connection, Relay, dial, target, trust};
 use crate::registry::Registry;
 
 /// Answers are not longer than this.
@@ -41,10 +40,12 @@ impl Server {
     /// # Errors
     /// In words, if it cannot be found.
     pub async fn find(relay: &Relay, registry: &Registry, config: &Value) -> Result<Self, String> {
-        let tls = match config.get("insecureSkipTLSVerify").and_then(Value::as_bool) {
-            Some(true) => Arc::clone(&relay.unverified),
-            _ => tls(text(config, &["caBundle"]).unwrap_or_default(), relay.front_proxy.as_ref())?,
-        };
+        let tls = trust(relay, config)?;
+        Self::locate(registry, config, tls).await
+    }
+
+    /// As [`Server::find`], with what [`trust`] has made of the configuration.
+    pub(super) async fn locate(registry: &Registry, config: &Value, tls: Arc<ClientConfig>) -> Result<Self, String> {
         match text(config, &["url"]).filter(|url| !url.is_empty()) {
             Some(url) => Self::at_url(url, tls).await,
             None => Self::of_service(registry, config, tls).await,
@@ -67,7 +68,10 @@ impl Server {
         let (namespace, name) = (field("namespace"), field("name"));
         let port = config["service"]["port"].as_u64().unwrap_or(443);
         let found = target::service(registry, namespace, &format!("https:{name}:{port}")).await;
-        let backend = found.map_err(|status| status.message)?;
+        let backend = found.map_err(|status| match status.code {
+            404 => format!("service {name:?} not found"),
+            _ => status.message,
+        })?;
         let host = format!("{name}.{namespace}.svc");
         Ok(Self { address: backend.address, node: backend.node, host, tls })
     }
@@ -75,6 +79,24 @@ impl Server {
     /// As errors name it.
     pub fn url(&self, path: &str) -> String {
         format!("https://{}:{}{path}", self.host, self.address.port())
+    }
+
+    /// A new connection, with its handshake done.
+    pub(super) async fn connect(&self, relay: &Relay) -> Result<TlsStream<Box<dyn Connection>>, String> {
+        let stream = relay.dialer.connect(&self.node, self.address).await;
+        let stream = stream.map_err(|error| dial::dial_error(self.address, &error))?;
+        let name = ServerName::try_from(self.host.clone()).map_err(|error| error.to_string())?;
+        let connector = TlsConnector::from(Arc::clone(&self.tls));
+        timeout(HANDSHAKE, connector.connect(name, stream))
+            .await
+            .map_err(|_| "net/http: TLS handshake timeout".to_owned())?
+            .map_err(|error| trust::tls_error(&error))
+    }
+
+    /// What its requests name as their host.
+    pub(super) fn authority(&self) -> Result<HeaderValue, String> {
+        let host = format!("{}:{}", self.host, self.address.port());
+        HeaderValue::from_str(&host).map_err(|error| error.to_string())
     }
 
     /// Sends a request and waits for the head of the answer.
@@ -86,14 +108,7 @@ impl Server {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<crate::BoxError>,
     {
-        let stream = relay.dialer.connect(&self.node, self.address).await;
-        let stream = stream.map_err(|error| dial::dial_error(self.address, &error))?;
-        let name = ServerName::try_from(self.host.clone()).map_err(|error| error.to_string())?;
-        let connector = TlsConnector::from(Arc::clone(&self.tls));
-        let stream = timeout(HANDSHAKE, connector.connect(name, stream))
-            .await
-            .map_err(|_| "net/http: TLS handshake timeout".to_owned())?
-            .map_err(|error| format!("tls: failed to verify certificate: {error}"))?;
+        let stream = self.connect(relay).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
         let stop = relay.stop.clone();
@@ -105,8 +120,7 @@ impl Server {
                 },
             }
         });
-        let host = format!("{}:{}", self.host, self.address.port());
-        request.headers_mut().insert(HOST, HeaderValue::from_str(&host).map_err(|error| error.to_string())?);
+        request.headers_mut().insert(HOST, self.authority()?);
         sender.send_request(request).await.map_err(|error| error.to_string())
     }
 
@@ -140,13 +154,10 @@ impl Server {
     }
 }
 
-/// TLS that trusts the authorities of a base64 `caBundle` alone.
-fn tls(bundle: &str, client: Option<&super::ClientCertificate>) -> Result<Arc<ClientConfig>, String> {
-    let pem = base64::engine::general_purpose::STANDARD.decode(bundle).map_err(|error| format!("caBundle: {error}"))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| format!("caBundle: {error}"))?;
-        roots.add(certificate).map_err(|error| format!("caBundle: {error}"))?;
+/// TLS towards such a server: with the authorities of its `caBundle` alone, or those of the host if it has none.
+pub(super) fn trust(relay: &Relay, config: &Value) -> Result<Arc<ClientConfig>, String> {
+    match config.get("insecureSkipTLSVerify").and_then(Value::as_bool) {
+        Some(true) => Ok(Arc::clone(&relay.unverified)),
+        _ => trust::tls(text(config, &["caBundle"]).unwrap_or_default(), relay.front_proxy.as_ref()),
     }
-    dial::tls(roots, client).map_err(|error| error.to_string())
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::dial::{Backend, Scheme};
 use crate::authentication::Objects;
-use crate::registry::Registry;
+use crate::registry::{Registry, known};
 
 /// A kubelet's port, where its node does not say another.
 const KUBELET: u16 = 10250;
@@ -113,7 +113,8 @@ pub(super) async fn service(registry: &Registry, namespace: &str, name: &str) ->
     let Some((scheme, name, port)) = split_name(name) else {
         return Err(Status::bad_request(format!("invalid service request \"{name}\"")));
     };
-    let service = object(registry, "services", namespace, name).await?;
+    let found = registry.get(known::services(), namespace, name).await?;
+    let service = found.ok_or_else(|| Status::not_found("", "services", name))?.value()?;
     let ports: Vec<&Value> = service["spec"]["ports"].as_array().into_iter().flatten().collect();
     let wanted = ports.iter().find(|candidate| {
         let named = candidate["name"].as_str().unwrap_or_default() == port;
@@ -126,7 +127,7 @@ pub(super) async fn service(registry: &Registry, namespace: &str, name: &str) ->
     })?;
     let wanted = wanted["name"].as_str().unwrap_or_default();
     let mut candidates = Vec::new();
-    for entry in registry.cache_of_prefix("/registry/endpointslices/").await?.list(namespace).entries {
+    for entry in registry.list(known::endpoint_slices(), namespace).await?.entries {
         let slice = entry.value()?;
         if object::label(&slice, "kubernetes.io/service-name") != Some(name) {
             continue;

@@ -15,6 +15,7 @@ use k3s_api::{object, time};
 use serde_json::{Map, Value, json};
 
 use crate::Body;
+use crate::admission::Operation;
 use crate::call::Call;
 use crate::options::{WriteKind, WriteOptions};
 use crate::verbs::{input, managed};
@@ -43,6 +44,9 @@ pub(crate) async fn review(call: &Call, body: &Bytes) -> Result<Response<Body>, 
     let mut review = input::object(call, body, options.field_validation)?;
     input::check_namespace(call, &mut review)?;
     object::metadata_mut(&mut review);
+    let attributes = call.attributes(Operation::Create, "", options.dry_run);
+    call.server.admission().admit(&attributes, &mut review, None).await?;
+    call.server.admission().validate(&attributes, &review, None).await?;
     match &*call.row.plural {
         "selfsubjectreviews" => {
             let now = time::format_seconds(jiff::Timestamp::now());

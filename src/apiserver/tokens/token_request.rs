@@ -13,9 +13,11 @@ use serde_json::{Value, json};
 
 use super::texts;
 use crate::Body;
+use crate::admission::Operation;
 use crate::authentication::Objects;
 use crate::authentication::service_account::{BoundObject, Claims};
 use crate::call::Call;
+use crate::options::{WriteKind, WriteOptions};
 use crate::verbs::input;
 
 /// Seconds.
@@ -40,6 +42,10 @@ pub(crate) async fn create(call: &Call, body: &Bytes) -> Result<Response<Body>, 
     let text = input::json_text(&call.headers, body)?;
     let mut request = decode::decode_kind(&text, GROUP, "v1", "TokenRequest", schema, FieldValidation::Warn)?.value;
     let (namespace, name) = (call.namespace(), call.info.name.as_str());
+    let options = WriteOptions::parse(&call.query, WriteKind::Create)?;
+    let attributes = call.attributes(Operation::Create, name, options.dry_run);
+    call.server.admission().admit(&attributes, &mut request, None).await?;
+    call.server.admission().validate(&attributes, &request, None).await?;
     let registry = call.registry();
     registry.catch_up().await?;
     let account = registry.get(&call.row, namespace, name).await?.ok_or_else(|| call.not_found())?;

@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use super::input;
 use super::update::{self, Stored};
 use crate::Body;
+use crate::admission::Operation;
 use crate::call::Call;
 use crate::encode;
 use crate::options::{WriteKind, WriteOptions};
-use crate::registry::{convert, key};
+use crate::registry::key;
 
 /// Answers with success when the pod is bound. A pod is bound once.
 pub(crate) async fn bind(call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
@@ -26,12 +27,15 @@ pub(crate) async fn bind(call: &Call, body: &Bytes) -> Result<Response<Body>, St
     if !object::name(&binding).is_empty() && object::name(&binding) != call.info.name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
+    let attributes = call.attributes(Operation::Create, &call.info.name, options.dry_run);
+    call.server.admission().admit(&attributes, &mut binding, None).await?;
     let node = target(&binding)?;
+    call.server.admission().validate(&attributes, &binding, None).await?;
     let key = key(call.namespace(), &call.info.name);
     let mut current = update::current(call).await?;
     loop {
         let Some(entry) = &current else { return Err(call.not_found()) };
-        let old = convert::read(&call.row, entry)?;
+        let old = call.read(entry).await?;
         check(call, &binding, &old)?;
         let mut new = (*old).clone();
         assign(&mut new, &binding, node);

@@ -17,7 +17,7 @@ use crate::admission::Operation;
 use crate::authorization::escalation;
 use crate::call::Call;
 use crate::options::{WriteKind, WriteOptions};
-use crate::registry::{Entry, Outcome, convert, key};
+use crate::registry::{Entry, Outcome, key};
 
 /// How often a generated name is tried again when it is taken.
 const GENERATE_ATTEMPTS: usize = 8;
@@ -36,7 +36,7 @@ pub(crate) async fn create(call: &Call, body: &Bytes) -> Result<Response<Body>, 
     if matches!(created, Written::Stored(_)) {
         settle::settle(call).await;
     }
-    created.respond(call, StatusCode::CREATED)
+    created.respond(call, StatusCode::CREATED).await
 }
 
 /// What a write made: stored, or as it would have been.
@@ -47,9 +47,9 @@ pub(crate) enum Written {
 
 impl Written {
     /// The answer with it.
-    pub fn respond(&self, call: &Call, code: StatusCode) -> Result<Response<Body>, Status> {
+    pub async fn respond(&self, call: &Call, code: StatusCode) -> Result<Response<Body>, Status> {
         match self {
-            Self::Stored(entry) => call.entry(code, entry),
+            Self::Stored(entry) => call.entry(code, entry).await,
             Self::DryRun(value) => call.value(code, value),
         }
     }
@@ -61,7 +61,8 @@ pub(crate) async fn store(call: &Call, mut value: Value, options: &WriteOptions)
     let chain = call.server.admission();
     let attributes = call.attributes(Operation::Create, &call.info.name, options.dry_run);
     chain.admit(&attributes, &mut value, None).await?;
-    object::metadata_mut(&mut value);
+    // Admission may change everything but the place.
+    input::check_namespace(call, &mut value)?;
     escalation::check(call, &value, None).await?;
     let generated = object::name(&value).is_empty().then(|| object::generate_name(&value).to_owned());
     let base = generated.filter(|base| !base.is_empty());
@@ -95,7 +96,7 @@ pub(crate) async fn store(call: &Call, mut value: Value, options: &WriteOptions)
             }
             return Ok(Written::DryRun(new));
         }
-        let stored = object::encode(&convert::to_stored(row, &new));
+        let stored = call.encode(&new).await?;
         match call.registry().create(row, &key, stored, lifetime(row)).await? {
             Outcome::Done(entry) => {
                 reserved.keep(entry.revision());

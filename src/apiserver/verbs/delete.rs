@@ -15,15 +15,14 @@ use k3s_api::status::Status;
 use serde_json::{Value, json};
 
 use super::selection::Selection;
-use super::settle::settle;
-use super::{input, list};
+use super::{input, list, settle};
 use crate::Body;
 use crate::admission::Operation;
 use crate::call::Call;
 use crate::custom_resources::{FINALIZER, set_condition};
 use crate::encode;
 use crate::options::{DeleteOptions, ListOptions, Propagation};
-use crate::registry::{Entry, Outcome, Row, convert};
+use crate::registry::{Entry, Outcome, Row};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -75,8 +74,11 @@ pub(crate) async fn delete(call: &Call, body: &Bytes) -> Result<Response<Body>, 
     }
     let entry = super::update::current(call).await?;
     let (value, gone) = remove(call, entry, &call.info.name, &options).await?;
-    if !gone && !options.dry_run {
-        settle(call).await;
+    if !options.dry_run {
+        match gone {
+            true => settle::catch_up(call).await,
+            false => settle::settle(call).await,
+        }
     }
     if gone && !RETURNED.contains(&&*call.row.plural) {
         let row = &call.row;
@@ -121,14 +123,16 @@ pub(crate) async fn remove(
     let row = &call.row;
     loop {
         let Some(entry) = &current else { return Err(call.not_found_name(name)) };
-        let old = convert::read(row, entry)?;
+        let old = call.read(entry).await?;
         check_preconditions(row, &old, options)?;
-        let mut attributes = call.attributes(Operation::Delete, name, options.dry_run);
-        // Evictions and their like delete the object, not their own resource.
-        attributes.subresource = "";
-        let mut none = Value::Null;
-        call.server.admission().admit(&attributes, &mut none, Some(&old)).await?;
-        call.server.admission().validate(&attributes, &none, Some(&old)).await?;
+        // An eviction was admitted as that.
+        if call.info.subresource.is_empty() {
+            let mut attributes = call.attributes(Operation::Delete, name, options.dry_run);
+            attributes.delete_options = Some(options);
+            let mut none = Value::Null;
+            call.server.admission().admit(&attributes, &mut none, Some(&old)).await?;
+            call.server.admission().validate(&attributes, &none, Some(&old)).await?;
+        }
         let mut new = (*old).clone();
         let gone = mark(row, &mut new, options);
         if options.dry_run {
@@ -144,13 +148,13 @@ pub(crate) async fn remove(
             }
             continue;
         }
-        let stored = object::encode(&convert::to_stored(row, &new));
+        let stored = call.encode(&new).await?;
         if new == *old {
             return Ok((new, false));
         }
         let lifetime = super::create::lifetime(row);
         match call.registry().update(row, entry.key(), entry.revision(), stored, lifetime).await? {
-            Outcome::Done(entry) => return Ok(((*convert::read(row, &entry)?).clone(), false)),
+            Outcome::Done(entry) => return Ok(((*call.read(&entry).await?).clone(), false)),
             Outcome::Lost(now) => current = now,
         }
     }

@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 
 use super::{delete, input, update};
 use crate::Body;
+use crate::admission::Operation;
 use crate::call::Call;
 use crate::encode;
 use crate::options::DeleteOptions;
-use crate::registry::{Entry, Outcome, convert, known};
+use crate::registry::{Entry, Outcome, known};
 
 /// Seconds after which a client may try again.
 const RETRY_SECONDS: u32 = 10;
@@ -27,13 +28,17 @@ const MAX_DISRUPTED: usize = 2000;
 pub(crate) async fn evict(call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
     let schema = schema::definition("io.k8s.api.policy.v1.Eviction").ok_or_else(Status::no_such_resource)?;
     let text = input::json_text(&call.headers, body)?;
-    let eviction = decode::decode_kind(&text, "policy", "v1", "Eviction", schema, FieldValidation::Warn)?.value;
+    let mut eviction = decode::decode_kind(&text, "policy", "v1", "Eviction", schema, FieldValidation::Warn)?.value;
     if object::name(&eviction) != call.info.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
+    let dry_run = DeleteOptions::parse(&call.query, eviction.get("deleteOptions").unwrap_or(&Value::Null))?.dry_run;
+    let attributes = call.attributes(Operation::Create, &call.info.name, dry_run);
+    call.server.admission().admit(&attributes, &mut eviction, None).await?;
+    call.server.admission().validate(&attributes, &eviction, None).await?;
     let mut options = DeleteOptions::parse(&call.query, eviction.get("deleteOptions").unwrap_or(&Value::Null))?;
     let entry = update::current(call).await?.ok_or_else(|| call.not_found())?;
-    let pod = convert::read(&call.row, &entry)?;
+    let pod = entry.value()?;
     if !ignores_budgets(&pod) {
         let budgets = budgets(call, &pod).await?;
         match budgets.as_slice() {

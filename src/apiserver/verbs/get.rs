@@ -17,5 +17,5 @@ pub(crate) async fn get(call: &Call) -> Result<Response<Body>, Status> {
         Some(version) => call.registry().wait_for(i64::try_from(version).unwrap_or(i64::MAX)).await?,
     };
     let entry = cache.get(&key(call.namespace(), &call.info.name)).ok_or_else(|| call.not_found())?;
-    call.entry(StatusCode::OK, &entry)
+    call.entry(StatusCode::OK, &entry).await
 }

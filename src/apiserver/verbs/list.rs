@@ -27,8 +27,14 @@ pub(crate) async fn list(call: &Call, options: &ListOptions) -> Result<Response<
     encode::list(call, &page.meta, page.entries)
 }
 
-/// A page of the objects that are selected.
+/// A page of the objects that are selected, in the call's version.
 pub(crate) async fn page(call: &Call, options: &ListOptions, selection: &Selection) -> Result<Page, Status> {
+    let mut page = stored_page(call, options, selection).await?;
+    page.entries = call.conversion().entries(&call.row, page.entries).await?;
+    Ok(page)
+}
+
+async fn stored_page(call: &Call, options: &ListOptions, selection: &Selection) -> Result<Page, Status> {
     let registry = call.registry();
     let cache = registry.cache(&call.row).await?;
     let namespace = call.namespace();
@@ -52,7 +58,7 @@ pub(crate) async fn page(call: &Call, options: &ListOptions, selection: &Selecti
         (Some(revision), Some(VersionMatch::Exact)) if listing.revision <= revision => revision,
         _ => listing.revision.max(seen),
     };
-    Ok(cut(options, selection, selection.filter(&call.row, listing.entries)?, revision))
+    Ok(cut(options, selection, selection.among(call, listing.entries).await?, revision))
 }
 
 /// Ends the page where the limit says. What is left is counted only where that is exact: without selectors.
@@ -80,12 +86,12 @@ async fn next_page(call: &Call, options: &ListOptions, selection: &Selection) ->
         let seen = call.registry().catch_up().await?;
         let listing = cache.list_after(call.namespace(), Some(&token.after));
         let revision = listing.revision.max(seen);
-        return Ok(cut(options, selection, selection.filter(&call.row, listing.entries)?, revision));
+        return Ok(cut(options, selection, selection.among(call, listing.entries).await?, revision));
     }
     call.registry().wait_for(token.revision).await?;
     let listing = cache.list_after(call.namespace(), Some(&token.after));
     if listing.revision <= token.revision {
-        return Ok(cut(options, selection, selection.filter(&call.row, listing.entries)?, token.revision));
+        return Ok(cut(options, selection, selection.among(call, listing.entries).await?, token.revision));
     }
     at_revision(call, options, selection, &format!("{}\0", token.after), token.revision).await
 }
@@ -108,7 +114,7 @@ async fn at_revision(
         for kv in &range.kvs {
             let entry = call.registry().entry(&call.row, kv)?;
             start = format!("{}\0", entry.key());
-            if selection.matches(&call.row, &entry)? {
+            if !selection.among(call, vec![Arc::clone(&entry)]).await?.is_empty() {
                 entries.push(entry);
             }
             if options.limit > 0 && entries.len() == options.limit {

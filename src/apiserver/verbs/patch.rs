@@ -13,7 +13,7 @@ use super::{create, input, managed};
 use crate::Body;
 use crate::call::Call;
 use crate::options::{self, WriteKind, WriteOptions};
-use crate::registry::{convert, key};
+use crate::registry::key;
 
 /// How often a patch is tried again when the object has changed meanwhile.
 const ATTEMPTS: usize = 5;
@@ -54,11 +54,14 @@ pub(crate) async fn patch(call: &Call, body: &Bytes) -> Result<Response<Body>, S
     let mut current = update::current(call).await?;
     for _ in 0..ATTEMPTS {
         let Some(entry) = &current else { return Err(call.not_found()) };
-        let old = convert::read(&call.row, entry)?;
+        let old = call.read(entry).await?;
         let mut new = patched(call, kind, body, &old, options.field_validation)?;
         managed::track(call, &options, Some(&old), &mut new);
         match update::store(call, entry, &old, new, &options, &key).await? {
-            Stored::Done(written) => return written.respond(call, StatusCode::OK),
+            Stored::Done(written) => {
+                update::settle_written(call, &written).await;
+                return written.respond(call, StatusCode::OK).await;
+            }
             Stored::Lost(now) => current = now,
         }
     }
@@ -123,7 +126,10 @@ async fn apply(call: &Call, body: &Bytes, options: &WriteOptions) -> Result<Resp
     let key = key(call.namespace(), &call.info.name);
     let mut current = update::current(call).await?;
     for _ in 0..ATTEMPTS {
-        let old = current.as_ref().map(|entry| convert::read(&call.row, entry)).transpose()?;
+        let old = match &current {
+            Some(entry) => Some(call.read(entry).await?),
+            None => None,
+        };
         if let Some(old) = &old
             && !object::uid(&configuration).is_empty()
             && object::uid(&configuration) != object::uid(old)
@@ -139,10 +145,15 @@ async fn apply(call: &Call, body: &Bytes, options: &WriteOptions) -> Result<Resp
             if !call.info.subresource.is_empty() {
                 return Err(call.not_found());
             }
-            return create::store(call, new, options).await?.respond(call, StatusCode::CREATED);
+            let written = create::store(call, new, options).await?;
+            update::settle_written(call, &written).await;
+            return written.respond(call, StatusCode::CREATED).await;
         };
         match update::store(call, entry, old, new, options, &key).await? {
-            Stored::Done(written) => return written.respond(call, StatusCode::OK),
+            Stored::Done(written) => {
+                update::settle_written(call, &written).await;
+                return written.respond(call, StatusCode::OK).await;
+            }
             Stored::Lost(now) => current = now,
         }
     }

@@ -8,6 +8,7 @@ use k3s_api::selector::{fields, labels};
 use k3s_api::status::Status;
 use serde::Deserialize;
 
+use crate::call::Call;
 use crate::options::ListOptions;
 use crate::registry::{Entry, Error, convert};
 
@@ -64,8 +65,19 @@ impl Selection {
         Ok(self.labels.matches_with(|key| labels.iter().find(|(name, _)| name == key).map(|(_, value)| &**value)))
     }
 
+    /// The selected entries among some. They are converted to the call's version only if it takes that to tell.
+    ///
+    /// # Errors
+    /// If one cannot be converted.
+    pub async fn among(&self, call: &Call, mut entries: Vec<Arc<Entry>>) -> Result<Vec<Arc<Entry>>, Status> {
+        if self.fields.terms().iter().any(|term| !term.field.starts_with("metadata.")) {
+            entries = call.conversion().entries(&call.row, entries).await?;
+        }
+        Ok(self.filter(&call.row, entries)?)
+    }
+
     /// The selected entries among some.
-    pub fn filter(&self, row: &Resource, entries: Vec<Arc<Entry>>) -> Result<Vec<Arc<Entry>>, Error> {
+    fn filter(&self, row: &Resource, entries: Vec<Arc<Entry>>) -> Result<Vec<Arc<Entry>>, Error> {
         if self.is_everything() {
             return Ok(entries);
         }

@@ -15,9 +15,23 @@ use crate::flow_control::dangling;
 /// How long a write waits for it. A server behind an `APIService` may hang; then its loop goes on alone.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// Waits a moment until what configures admission has been seen by it: who has written a webhook or policy expects it to
+/// be asked about the next write.
+pub(crate) async fn catch_up(call: &Call) {
+    if call.row.group != "admissionregistration.k8s.io" {
+        return;
+    }
+    match timeout(PATIENCE, call.registry().catch_up()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "webhooks and policies take effect later"),
+        Err(_) => tracing::debug!("webhooks and policies take longer to take effect"),
+    }
+}
+
 /// Waits a moment until the server has said what it has to say of the object that was written. The write itself is done,
 /// so nothing here can fail it.
 pub(crate) async fn settle(call: &Call) {
+    catch_up(call).await;
     let server = &call.server;
     let said = async {
         match (&*call.row.group, &*call.row.plural) {

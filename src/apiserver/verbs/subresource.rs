@@ -19,10 +19,11 @@ use super::create::Written;
 use super::update::{self, Stored};
 use super::{input, managed};
 use crate::Body;
+use crate::admission::Operation;
 use crate::call::Call;
 use crate::encode;
 use crate::options::{WriteKind, WriteOptions};
-use crate::registry::{Row, convert, key};
+use crate::registry::{Row, key};
 use k3s_api::structural::ScalePaths;
 
 /// Takes over from `new` only what belongs to the subresource of that name. Returns what is wrong with it.
@@ -183,7 +184,7 @@ fn scale(call: &Call, object: &Value) -> Value {
 /// get of scale.
 pub(crate) async fn get_scale(call: &Call) -> Result<Response<Body>, Status> {
     let entry = update::current(call).await?.ok_or_else(|| call.not_found())?;
-    encode::document(call.accept, StatusCode::OK, &scale(call, &*convert::read(&call.row, &entry)?))
+    encode::document(call.accept, StatusCode::OK, &scale(call, &*call.read(&entry).await?))
 }
 
 /// update and patch of scale.
@@ -198,7 +199,7 @@ pub(crate) async fn write_scale(call: &Call, body: &Bytes) -> Result<Response<Bo
     let mut current = update::current(call).await?;
     loop {
         let Some(entry) = &current else { return Err(call.not_found()) };
-        let old = convert::read(&call.row, entry)?;
+        let old = call.read(entry).await?;
         let wanted = match patch {
             None => {
                 let text = input::json_text(&call.headers, body)?;
@@ -214,7 +215,10 @@ pub(crate) async fn write_scale(call: &Call, body: &Bytes) -> Result<Response<Bo
             Some(PatchType::StrategicMerge) => patch::strategic::apply(&scale(call, &old), body, schema)?,
         };
         let decoded = decode::decode_value(wanted, schema, FieldValidation::Ignore);
-        let wanted = decoded.map_err(|error| Status::bad_request(error.to_string()))?.value;
+        let mut wanted = decoded.map_err(|error| Status::bad_request(error.to_string()))?.value;
+        let attributes = call.attributes(Operation::Update, &call.info.name, options.dry_run);
+        let scale_before = scale(call, &old);
+        call.server.admission().admit(&attributes, &mut wanted, Some(&scale_before)).await?;
         let replicas = object::at(&wanted, &["spec", "replicas"]).and_then(Value::as_i64).unwrap_or_default();
         if replicas < 0 {
             let cause = Cause {
@@ -224,6 +228,7 @@ pub(crate) async fn write_scale(call: &Call, body: &Bytes) -> Result<Response<Bo
             };
             return Err(Status::invalid("autoscaling", "Scale", &call.info.name, vec![cause]));
         }
+        call.server.admission().validate(&attributes, &wanted, Some(&scale_before)).await?;
         let mut new = (*old).clone();
         set(&mut new, &scale_paths(call).spec_replicas, replicas.into());
         let version = object::resource_version(&wanted).to_owned();
@@ -231,11 +236,7 @@ pub(crate) async fn write_scale(call: &Call, body: &Bytes) -> Result<Response<Bo
         managed::track(call, &options, Some(&old), &mut new);
         match update::store(call, entry, &old, new, &options, &key).await? {
             Stored::Done(Written::Stored(entry)) => {
-                return encode::document(
-                    call.accept,
-                    StatusCode::OK,
-                    &scale(call, &*convert::read(&call.row, &entry)?),
-                );
+                return encode::document(call.accept, StatusCode::OK, &scale(call, &*call.read(&entry).await?));
             }
             Stored::Done(Written::DryRun(value)) => {
                 return encode::document(call.accept, StatusCode::OK, &scale(call, &value));

@@ -10,13 +10,13 @@ use k3s_api::{apply, object, presence};
 use serde_json::Value;
 
 use super::create::{Written, lifetime};
-use super::{create, input, managed, subresource};
+use super::{create, input, managed, settle, subresource};
 use crate::Body;
 use crate::admission::Operation;
 use crate::authorization::escalation;
 use crate::call::Call;
 use crate::options::{WriteKind, WriteOptions};
-use crate::registry::{Entry, Outcome, convert, key};
+use crate::registry::{Entry, Outcome, key};
 
 /// Answers with the object as the body says.
 pub(crate) async fn update(call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
@@ -29,16 +29,19 @@ pub(crate) async fn update(call: &Call, body: &Bytes) -> Result<Response<Body>, 
         let Some(entry) = &current else {
             return if call.row.strategy.allow_create_on_update && call.info.subresource.is_empty() {
                 managed::track(call, &options, None, &mut value);
-                create::store(call, value, &options).await?.respond(call, StatusCode::CREATED)
+                create::store(call, value, &options).await?.respond(call, StatusCode::CREATED).await
             } else {
                 Err(call.not_found())
             };
         };
-        let old = convert::read(&call.row, entry)?;
+        let old = call.read(entry).await?;
         let mut new = value.clone();
         managed::track(call, &options, Some(&old), &mut new);
         match store(call, entry, &old, new, &options, &key).await? {
-            Stored::Done(written) => return written.respond(call, StatusCode::OK),
+            Stored::Done(written) => {
+                settle_written(call, &written).await;
+                return written.respond(call, StatusCode::OK).await;
+            }
             Stored::Lost(now) => current = now,
         }
     }
@@ -69,7 +72,11 @@ pub(crate) async fn store(
     let row = &call.row;
     let chain = call.server.admission();
     let attributes = call.attributes(Operation::Update, &call.info.name, options.dry_run);
-    chain.admit(&attributes, &mut new, Some(old)).await?;
+    // What is written through a subresource of another kind was admitted as that.
+    let admit = is_own_kind(call);
+    if admit {
+        chain.admit(&attributes, &mut new, Some(old)).await?;
+    }
     check_versions(call, old, &new)?;
     escalation::check(call, &new, Some(old)).await?;
     let errors = prepare(call, &mut new, old)?;
@@ -81,7 +88,9 @@ pub(crate) async fn store(
         (row.strategy.warnings)(&new).into_iter().for_each(|warning| call.warn(warning));
     }
     let reserved = call.server.service_addresses().reserve(call, &mut new, Some(old), options.dry_run).await?;
-    chain.validate(&attributes, &new, Some(old)).await?;
+    if admit {
+        chain.validate(&attributes, &new, Some(old)).await?;
+    }
     presence::forget_empty_lists(&mut new, row.schema());
     if goes_away(&new) {
         return remove(call, entry, new, options).await;
@@ -91,7 +100,7 @@ pub(crate) async fn store(
         return Ok(Stored::Done(Written::DryRun(new)));
     }
     apply::keep_times(old, &mut new);
-    let stored = object::encode(&convert::to_stored(row, &new));
+    let stored = call.encode(&new).await?;
     // What changes nothing is not written: the version stays.
     if is_same(entry, &stored) && !call.registry().is_stale(row, entry) {
         return Ok(Stored::Done(Written::Stored(Arc::clone(entry))));
@@ -103,6 +112,18 @@ pub(crate) async fn store(
             Ok(Stored::Done(Written::Stored(entry)))
         }
         Outcome::Lost(now) => Ok(Stored::Lost(now)),
+    }
+}
+
+/// Whether the request's body is the object itself, not a `Scale` or `Binding`.
+fn is_own_kind(call: &Call) -> bool {
+    call.row.subresource(&call.info.subresource).is_none_or(|part| part.kind == call.row.kind)
+}
+
+/// Waits a moment until what was written is in effect, if that is something that is.
+pub(crate) async fn settle_written(call: &Call, written: &Written) {
+    if matches!(written, Written::Stored(_)) && call.info.subresource.is_empty() {
+        settle::catch_up(call).await;
     }
 }
 

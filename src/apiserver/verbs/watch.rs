@@ -124,7 +124,9 @@ impl Watcher {
             _ if initial_events => {
                 let listing = watcher.cache.list(&watcher.namespace);
                 watcher.cursor = listing.revision.max(seen);
-                watcher.initial = watcher.selection.filter(&watcher.call.row, listing.entries)?.into();
+                let call = &watcher.call;
+                let selected = watcher.selection.among(call, listing.entries).await?;
+                watcher.initial = call.conversion().entries(&call.row, selected).await?.into();
             }
             None | Some(0) => watcher.cursor = watcher.cache.revision().max(seen),
             Some(revision) => {
@@ -195,7 +197,7 @@ impl Watcher {
         };
         let complete = changes.len() < BATCH;
         for change in &changes {
-            self.change(out, change.deleted, &change.object, change.previous.as_ref())?;
+            self.change(out, change.deleted, &change.object, change.previous.as_ref()).await?;
         }
         self.cursor = if complete { upto.max(seen) } else { upto };
         if out.is_empty() && complete {
@@ -240,7 +242,7 @@ impl Watcher {
                             (true, Arc::new(old.at(revision)), Some(old))
                         }
                     };
-                    self.change(out, deleted, &object, previous.as_ref())?;
+                    self.change(out, deleted, &object, previous.as_ref()).await?;
                 }
             }
         }
@@ -251,7 +253,7 @@ impl Watcher {
     }
 
     /// One change, as it looks to someone who sees only the selected objects.
-    fn change(
+    async fn change(
         &mut self,
         out: &mut BytesMut,
         deleted: bool,
@@ -261,7 +263,13 @@ impl Watcher {
         if !self.namespace.is_empty() && object.namespace() != self.namespace {
             return Ok(());
         }
-        let row = &self.call.row;
+        let (row, conversion) = (&self.call.row, self.call.conversion());
+        let object = &conversion.entry(row, Arc::clone(object)).await?;
+        let previous = match previous {
+            Some(previous) => Some(conversion.entry(row, Arc::clone(previous)).await?),
+            None => None,
+        };
+        let previous = previous.as_ref();
         let now = !deleted && self.selection.matches(row, object)?;
         let before = match previous {
             Some(previous) => self.selection.matches(row, previous)?,
@@ -281,7 +289,7 @@ impl Watcher {
     }
 
     fn object(&mut self, out: &mut BytesMut, event: &str, entry: &Arc<Entry>) -> Result<(), Status> {
-        if self.call.accept.shape == Shape::Object && self.call.row.is_storage_version() {
+        if self.call.accept.shape == Shape::Object && convert::is_plain(&self.call.row) {
             write_event(out, event, entry.bytes());
             return Ok(());
         }

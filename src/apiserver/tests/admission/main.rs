@@ -1,0 +1,8 @@
+//! Admission as a client sees it: a whole API server, called in process, and real webhook servers with TLS on loopback.
+
+mod cluster;
+mod conversion;
+mod mutating_policies;
+mod server;
+mod validating_policies;
+mod webhooks;
