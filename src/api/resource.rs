@@ -179,6 +179,15 @@ impl Resource {
         partial
     }
 
+    /// The names of its verbs in the order in which discovery tells them: of custom resources in one of their own.
+    pub fn verb_names(&self) -> Vec<&'static str> {
+        const CUSTOM: [&str; 8] = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
+        match self.schema {
+            SchemaSource::Custom(_) => CUSTOM.to_vec(),
+            SchemaSource::Builtin(_) => self.verbs.names().collect(),
+        }
+    }
+
     /// Whether this row serves objects of another version as they are stored.
     pub fn is_storage_version(&self) -> bool {
         self.storage_group == self.group && self.storage_version == self.version

@@ -18,6 +18,7 @@ pub mod pod;
 pub mod policy;
 pub mod selector;
 pub mod service;
+pub mod structural_schema;
 pub mod webhook;
 pub mod workload;
 

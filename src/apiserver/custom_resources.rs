@@ -20,9 +20,9 @@ use crate::{ApiServer, Body, Inner};
 /// Keeps a definition until its objects are gone.
 pub(crate) const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// How long to wait for objects that are held by finalizers, or after a failure.
-const RETRY: Duration = Duration::from_secs(1);
-/// How long after a definition is marked its objects are deleted.
-const SETTLE: SignedDuration = SignedDuration::from_secs(1);
+const RETRY: Duration = Duration::from_millis(200);
+/// How long after a definition is marked its objects are deleted, on servers whose clocks agree.
+const SETTLE: SignedDuration = SignedDuration::from_millis(500);
 
 /// Follows the definitions as long as the server lives.
 pub(crate) async fn run(server: Weak<Inner>) {

@@ -87,6 +87,8 @@ async fn resource(
 ) -> Response<Body> {
     let row = match route(&server, &info, request.method()) {
         Ok(row) => row,
+        // A group or version that nobody has is no part of the API.
+        Err(status) if status.code == 404 && !is_served(&server, &info) => return response::page_not_found(),
         Err(status) => return response::status(&status),
     };
     if relay::is_relayed(&info) {
@@ -168,6 +170,13 @@ fn route(server: &ApiServer, info: &RequestInfo, method: &Method) -> Result<Row,
         return Err(Status::method_not_allowed());
     }
     Ok(row)
+}
+
+/// Whether there are resources of that group and version; of custom ones, that resource.
+fn is_served(server: &ApiServer, info: &RequestInfo) -> bool {
+    let builtin = k3s_api::resource::builtin();
+    builtin.iter().any(|row| row.group == info.group && row.version == info.version)
+        || server.registry().find(&info.group, &info.version, &info.resource).is_some()
 }
 
 /// Collections may have a name by a field selector.

@@ -1,9 +1,9 @@
 //! Definitions of custom resources.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::node::{Errors, Node};
-use super::{FieldError, Path, Verbatim, names};
+use super::{FieldError, Verbatim, admissionregistration, names, structural_schema, webhook};
 use crate::structural::rules::Rules;
 
 pub fn custom_resource_definition(definition: &Value, errors: &mut Errors) {
@@ -48,11 +48,35 @@ pub fn custom_resource_definition(definition: &Value, errors: &mut Errors) {
     version_schemas(&spec, errors);
     kind_names(&resource_names, errors);
     conversion(&spec, errors);
-    let stored_versions = status.field("storedVersions");
-    if stored_versions.is_empty() {
-        stored_versions.invalid_as(Verbatim("null".into()), errors, "must have at least one stored version");
-    }
+    stored_versions(&versions, &status.field("storedVersions"), errors);
     protected_group(&metadata, group.text(), errors);
+}
+
+/// The versions that objects may be stored in: a version goes from the list when all objects have been written anew, and
+/// only then from the definition.
+fn stored_versions(versions: &Node, stored: &Node, errors: &mut Errors) {
+    if stored.is_empty() {
+        return stored.invalid_as(Verbatim("null".into()), errors, "must have at least one stored version");
+    }
+    for version in versions.items() {
+        let name = version.field("name");
+        let is_named = stored.items().any(|stored| stored.text() == name.text());
+        if version.field("storage").bool() && !is_named {
+            stored.invalid(errors, format!("must have the storage version {}", name.text()));
+        }
+    }
+    for version in stored.items() {
+        if !versions.items().any(|known| known.field("name").text() == version.text()) {
+            version.invalid(errors, "must appear in spec.versions");
+        }
+    }
+}
+
+/// What a write of the status may not say.
+pub fn custom_resource_definition_status(new: &Value, old: &Value, errors: &mut Errors) {
+    let (new, old) = (Node::root(new), Node::root(old));
+    let (spec, status) = (old.field("spec"), new.field("status"));
+    stored_versions(&spec.field("versions"), &status.field("storedVersions"), errors);
 }
 
 /// Schemas that are the same in all versions are told as that of the definition, as in its old form.
@@ -71,7 +95,7 @@ fn version_schemas(spec: &Node, errors: &mut Errors) {
         }
         let at = at.path;
         let before = errors.len();
-        structural(schema.value, &at.child("openAPIV3Schema"), true, errors);
+        structural_schema::validate(schema.value, &at.child("openAPIV3Schema"), errors);
         if errors.len() == before {
             Rules::compile(schema.value, &at.child("openAPIV3Schema"), errors);
         }
@@ -79,58 +103,6 @@ fn version_schemas(spec: &Node, errors: &mut Errors) {
             break;
         }
     }
-}
-
-const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
-
-/// A schema in which every value's type is known.
-fn structural(schema: &Value, at: &Path, root: bool, errors: &mut Errors) {
-    let kind = schema.get("type").and_then(Value::as_str).unwrap_or_default();
-    let flag = |name: &str| schema.get(name) == Some(&json!(true));
-    let untyped = flag("x-kubernetes-int-or-string") || flag("x-kubernetes-preserve-unknown-fields");
-    let of_fields =
-        if root { "must not be empty at the root" } else { "must not be empty for specified object fields" };
-    if kind == "array" && schema.get("items").is_none() {
-        errors.push(FieldError::required(&at.child("items"), "must be specified"));
-    }
-    match kind {
-        "" if !untyped || root => errors.push(FieldError::required(&at.child("type"), of_fields)),
-        "" => {}
-        "object" => {}
-        kind if !TYPES.contains(&kind) => errors.push(FieldError::not_supported(&at.child("type"), kind, &TYPES)),
-        kind if root => errors.push(FieldError::invalid(&at.child("type"), kind, "must be object at the root")),
-        _ => {}
-    }
-    if let Some(default) = schema.get("default")
-        && let Some(given) = mismatch(kind, default)
-    {
-        let message = format!(" in body must be of type {kind}: \"{given}\"");
-        errors.push(FieldError::invalid(&at.child("default"), given, message));
-    }
-    let properties = at.child("properties");
-    for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        structural(property, &properties.key(name), false, errors);
-    }
-    for inner in ["items", "additionalProperties"] {
-        if let Some(schema) = schema.get(inner).filter(|schema| schema.is_object()) {
-            structural(schema, &at.child(inner), false, errors);
-        }
-    }
-}
-
-/// The type of a value that is not of the type it should be.
-fn mismatch(kind: &str, value: &Value) -> Option<&'static str> {
-    let given = match value {
-        Value::Null => return None,
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "number",
-        Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    };
-    let fits = kind.is_empty() || kind == given || kind == "number" && given == "integer";
-    (!fits && TYPES.contains(&kind)).then_some(given)
 }
 
 fn kind_names(resource_names: &Node, errors: &mut Errors) {
@@ -176,12 +148,18 @@ fn conversion(spec: &Node, errors: &mut Errors) {
         "" => strategy.required(errors, ""),
         "None" => {}
         "Webhook" => {
-            let webhook = conversion.field("webhook");
-            if !webhook.field("clientConfig").is_set() {
-                conversion.field("webhookClientConfig").required(errors, "required when strategy is set to Webhook");
+            let given = conversion.field("webhook");
+            // Kubernetes tells these by the names that they had in the first version.
+            let client = Node { value: given.field("clientConfig").value, ..conversion.field("webhookClientConfig") };
+            match client.is_set() {
+                true => webhook::client_config(&client, errors),
+                false => client.required(errors, "required when strategy is set to Webhook"),
             }
-            if webhook.field("conversionReviewVersions").is_empty() {
-                conversion.field("conversionReviewVersions").required(errors, "");
+            let versions = given.field("conversionReviewVersions");
+            let versions = Node { value: versions.value, ..conversion.field("conversionReviewVersions") };
+            match versions.is_empty() {
+                true => versions.required(errors, ""),
+                false => admissionregistration::review_versions(&versions, errors),
             }
         }
         _ => strategy.not_supported(errors, &["None", "Webhook"]),

@@ -69,3 +69,39 @@ impl<T, const N: usize> Followed<T, N> {
         Ok(value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use k3s_kine::sqlite::{Options, Sqlite};
+
+    use super::*;
+    use crate::registry::known;
+
+    #[tokio::test]
+    async fn the_value_is_made_again_only_after_a_change() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Sqlite::open(&folder.path().join("state.db"), Options::default()).expect("a datastore");
+        let registry = Registry::open(Arc::new(store), Arc::default()).await.expect("a registry");
+        let followed: Followed<usize, 1> = Followed::new([known::mutating_webhook_configurations]);
+        let made = AtomicUsize::new(0);
+        let get = async || {
+            let make = |[entries]: &[Vec<Arc<Entry>>; 1], _: Option<&usize>| {
+                made.fetch_add(1, Relaxed);
+                Ok(entries.len())
+            };
+            followed.get(&registry, make).await.expect("a value").map(|value| *value)
+        };
+        assert_eq!((get().await, get().await, made.load(Relaxed)), (None, None, 0));
+        let row = known::mutating_webhook_configurations();
+        let stored = br#"{"apiVersion":"v1","kind":"X","metadata":{"name":"x"}}"#.to_vec();
+        let written = registry.create(row, "x", stored, 0).await.expect("written");
+        registry.catch_up().await.expect("caught up");
+        assert_eq!((get().await, get().await, made.load(Relaxed)), (Some(1), Some(1), 1));
+        let crate::registry::Outcome::Done(entry) = written else { panic!("nobody else writes") };
+        registry.delete(row, &entry).await.expect("deleted");
+        registry.catch_up().await.expect("caught up");
+        assert_eq!((get().await, made.load(Relaxed)), (None, 1));
+    }
+}

@@ -82,7 +82,7 @@ pub(super) fn list(rows: &[Row], version: Version, wanted: impl Fn(&str) -> bool
 fn resource(row: &Resource) -> Value {
     let scope = if row.namespaced { "Namespaced" } else { "Cluster" };
     let mut entry = json!({"resource": row.plural, "responseKind": {"group": "", "version": "", "kind": row.kind},
-        "scope": scope, "singularResource": row.singular, "verbs": row.verbs.names().collect::<Vec<_>>()});
+        "scope": scope, "singularResource": row.singular, "verbs": row.verb_names()});
     if !row.short_names.is_empty() {
         entry["shortNames"] = json!(row.short_names);
     }

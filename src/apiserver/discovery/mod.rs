@@ -118,7 +118,7 @@ fn resources(rows: &[Row], group: &str, version: &str) -> Response<Body> {
 /// A resource and its subresources, as `APIResource`s.
 fn entries(row: &Resource) -> Vec<Value> {
     let mut entry = json!({"name": row.plural, "singularName": row.singular, "namespaced": row.namespaced,
-        "kind": row.kind, "verbs": row.verbs.names().collect::<Vec<_>>()});
+        "kind": row.kind, "verbs": row.verb_names()});
     if !row.short_names.is_empty() {
         entry["shortNames"] = json!(row.short_names);
     }

@@ -24,6 +24,8 @@ pub struct Custom {
     pub resource: Resource,
     /// The version of the definition that it was made of.
     definition: Revision,
+    /// Its definition is being deleted: no objects are created any more.
+    pub(crate) is_terminating: bool,
     /// What converts objects between the versions; None: only their `apiVersion` differs.
     pub(crate) conversion: Option<Arc<ConversionWebhook>>,
 }
@@ -68,6 +70,7 @@ pub(super) fn rows(definition: &Value, revision: Revision) -> Vec<Custom> {
     let row = |version| Custom {
         resource: row(definition, version, &stored),
         definition: revision,
+        is_terminating: condition(definition, "Terminating").is_some_and(|condition| condition["status"] == "True"),
         conversion: conversion.clone(),
     };
     served.map(row).collect()

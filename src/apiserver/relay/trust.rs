@@ -142,7 +142,9 @@ pub(super) fn tls_error(error: &std::io::Error) -> String {
     let Some(rustls::Error::InvalidCertificate(reason)) = inner else { return format!("tls: {error}") };
     let why = match reason {
         // Another authority of the same name has signed it.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => "certificate signed by unknown authority".to_owned(),
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "certificate signed by unknown authority".to_owned()
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "certificate has expired or is not yet valid".to_owned()
         }

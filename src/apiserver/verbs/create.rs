@@ -17,7 +17,7 @@ use crate::admission::Operation;
 use crate::authorization::escalation;
 use crate::call::Call;
 use crate::options::{WriteKind, WriteOptions};
-use crate::registry::{Entry, Outcome, key};
+use crate::registry::{Entry, Outcome, Row, key};
 
 /// How often a generated name is tried again when it is taken.
 const GENERATE_ATTEMPTS: usize = 8;
@@ -58,6 +58,12 @@ impl Written {
 /// Takes a decoded object through admission, the kind's preparation and validation, and stores it.
 pub(crate) async fn store(call: &Call, mut value: Value, options: &WriteOptions) -> Result<Written, Status> {
     let row = &call.row;
+    if let Row::Custom(custom) = row
+        && custom.is_terminating
+    {
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(Status::method_not_supported(&row.group, &row.plural, "create").with_message(why));
+    }
     let chain = call.server.admission();
     let attributes = call.attributes(Operation::Create, &call.info.name, options.dry_run);
     chain.admit(&attributes, &mut value, None).await?;

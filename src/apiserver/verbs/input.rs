@@ -72,13 +72,33 @@ fn strictness(validation: FieldValidation) -> decode::FieldValidation {
 
 /// As [`object`], of JSON text.
 pub(crate) fn decode(call: &Call, text: &[u8], validation: FieldValidation) -> Result<Value, Status> {
-    let decoded = decode::decode_object(text, &call.row, strictness(validation))?;
+    let decoded = decode::decode_object(text, &call.row, strictness(validation));
+    let decoded = decoded.inspect_err(|_| warn_of_unknown_version(call, text, validation))?;
     for warning in decoded.warnings {
         call.warn(warning);
     }
     let mut value = decoded.value;
     default(&call.row, &mut value);
     Ok(value)
+}
+
+/// Kubernetes decodes a custom resource by the version that it says it is of. Of one that is not defined it knows no
+/// fields, and says so before it refuses the object.
+fn warn_of_unknown_version(call: &Call, text: &[u8], validation: FieldValidation) {
+    let Ok(value) = serde_json::from_slice::<Value>(text) else { return };
+    let (group, version) = object::group_version(object::api_version(&value));
+    let row = &call.row;
+    let is_unknown = decode::is_custom(row)
+        && group == row.group
+        && object::kind(&value) == row.kind
+        && call.registry().find(group, version, &row.plural).is_none();
+    if validation != FieldValidation::Warn || !is_unknown {
+        return;
+    }
+    let known = |name: &&String| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata");
+    for name in value.as_object().into_iter().flat_map(|fields| fields.keys()).filter(known) {
+        call.warn(format!("unknown field \"{name}\""));
+    }
 }
 
 /// Fills in what was left out.

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod conversion;
+mod definitions;
 mod mutating_policies;
 mod server;
 mod validating_policies;
