@@ -61,8 +61,7 @@ async fn a_definition_that_goes_takes_its_objects_along() {
     let why = "create not allowed while custom resource definition is terminating";
     assert_eq!((refused.error(), &refused.value["reason"]), ((405, why), &json!("MethodNotAllowed")));
     until(&cluster, &format!("{ORDERS}/free"), |code, _| code == 404).await;
-    let held = cluster.get(&format!("{ORDERS}/held")).await.ok();
-    assert!(held["metadata"]["deletionTimestamp"].is_string());
+    until(&cluster, &format!("{ORDERS}/held"), |_, held| held["metadata"]["deletionTimestamp"].is_string()).await;
 
     cluster.merge(&format!("{ORDERS}/held"), json!({"metadata": {"finalizers": null}})).await.ok();
     until(&cluster, NAMED, |code, _| code == 404).await;
