@@ -1,6 +1,7 @@
 //! What a user does with k3s, with the real binary, from an empty home.
 
 mod bad_input;
+mod clients;
 mod command_line;
 mod install;
 mod isolation;
