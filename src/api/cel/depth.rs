@@ -15,13 +15,15 @@ pub fn operators(source: &str) -> usize {
     source.bytes().filter(|byte| b"+-*/%.()[]{}?!<>=&|,:".contains(byte)).count()
 }
 
-/// Whether the expression is deeper than [`MAX_DEPTH`]. Does not recurse.
-pub fn is_too_deep(root: &IdedExpr) -> bool {
+/// The levels of an expression; `None` for more than [`MAX_DEPTH`]. Does not recurse.
+pub fn of(root: &IdedExpr) -> Option<usize> {
+    let mut deepest = 0;
     let mut stack = vec![(root, 0)];
     while let Some((expr, depth)) = stack.pop() {
         if depth > MAX_DEPTH {
-            return true;
+            return None;
         }
+        deepest = deepest.max(depth);
         let mut push = |child| stack.push((child, depth + 1));
         match &expr.expr {
             Expr::Call(call) => {
@@ -39,7 +41,7 @@ pub fn is_too_deep(root: &IdedExpr) -> bool {
             Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => {}
         }
     }
-    false
+    Some(deepest)
 }
 
 fn entry_children<'e>(entry: &'e EntryExpr, push: &mut dyn FnMut(&'e IdedExpr)) {

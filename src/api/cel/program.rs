@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-use cel::common::ast::{Expr, IdedExpr, SourceInfo};
-use cel::{Env, ParseErrors};
+use cel::Env;
+use cel::common::ast::{Expr, IdedExpr};
 
 use super::check::Checker;
 use super::eval::{Activation, Error, Evaluator};
@@ -12,8 +12,11 @@ use super::types::Type;
 use super::value::Value;
 use super::{Issues, depth, macros};
 
-/// Room for the parser, which works recursively. Only what is used is ever resident.
+/// Room for the parser, the checker and the evaluator, which work recursively. Only what is used is ever resident.
 const STACK: usize = 256 << 20;
+
+/// Up to so many levels an expression is evaluated on any stack.
+const SHALLOW: usize = 16;
 
 static PARSER: LazyLock<Env> = LazyLock::new(|| {
     let mut env = Env::stdlib();
@@ -84,10 +87,19 @@ impl Environment {
             let message = format!("expression has more than {} operators", depth::MAX_OPERATORS);
             return Err(Issues::whole("", message));
         }
-        // Most are short and fit on any stack.
-        let shallow = depth::operators(source) < 64;
-        let parsed = if shallow { parse(source) } else { parse_aside(source)? };
+        stacker::grow(STACK, || self.compile_here(source))
+    }
+
+    fn compile_here(&self, source: &str) -> Result<Program, Issues> {
+        let parsed = PARSER.parser().enable_ident_escape_syntax(true).parse_with_source_info(source);
         let (mut expr, info) = parsed.map_err(|errors| Issues::of_parser(source, errors))?;
+        // What is too deep is also dropped recursively, here.
+        let Some(depth) = depth::of(&expr) else {
+            return Err(Issues::whole(
+                source,
+                format!("expression is nested more than {} levels deep", depth::MAX_DEPTH),
+            ));
+        };
         let mut checker = Checker::new(self, source, &info);
         let output = checker.check(&mut expr);
         let issues = checker.finish();
@@ -96,43 +108,8 @@ impl Environment {
         }
         let mut variables = BTreeSet::new();
         note_variables(&expr, &mut variables);
-        Ok(Program { expr, output, variables })
+        Ok(Program { expr, depth, output, variables })
     }
-}
-
-type Parsed = Result<(IdedExpr, SourceInfo), ParseErrors>;
-
-fn parse(source: &str) -> Parsed {
-    PARSER.parser().enable_ident_escape_syntax(true).parse_with_source_info(source)
-}
-
-/// Parses on a stack of its own.
-fn parse_aside(source: &str) -> Result<Parsed, Issues> {
-    let work = || {
-        let parsed = parse(source);
-        // What is too deep is also dropped recursively.
-        match &parsed {
-            Ok((expr, _)) if depth::is_too_deep(expr) => {
-                Err(Issues::whole(source, format!("expression is nested more than {} levels deep", depth::MAX_DEPTH)))
-            }
-            _ => Ok(parsed.map_err(|errors| ParseErrors { errors: errors.errors.into_iter().map(plain).collect() })),
-        }
-    };
-    let failed = |why: String| Issues::whole(source, format!("cannot parse the expression: {why}"));
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("cel-parse".to_owned()).stack_size(STACK);
-        let thread =
-            thread.spawn_scoped(scope, || work().map(SendParsed)).map_err(|error| failed(error.to_string()))?;
-        thread.join().unwrap_or_else(|_| Err(failed("the parser failed".to_owned()))).map(|parsed| parsed.0)
-    })
-}
-
-/// What comes back from the parser's thread.
-struct SendParsed(Parsed);
-
-/// An error without its source, which only the parser needs.
-fn plain(error: cel::ParseError) -> cel::ParseError {
-    cel::ParseError { source: None, source_info: None, ..error }
 }
 
 /// The variables that an expression mentions, bound ones included.
@@ -173,6 +150,8 @@ fn note_variables(root: &IdedExpr, names: &mut BTreeSet<String>) {
 #[derive(Debug)]
 pub struct Program {
     expr: IdedExpr,
+    /// Levels of the expression.
+    depth: usize,
     output: Type,
     variables: BTreeSet<String>,
 }
@@ -193,6 +172,7 @@ impl Program {
     /// # Errors
     /// What went wrong, in cel-go's words.
     pub fn evaluate<'a>(&'a self, activation: &Activation<'a>) -> Result<Value<'a>, Error> {
-        Evaluator::new(activation).run(&self.expr)
+        let run = || Evaluator::new(activation).run(&self.expr);
+        if self.depth <= SHALLOW { run() } else { stacker::grow(STACK, run) }
     }
 }
