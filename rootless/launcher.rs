@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getgid, getuid};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{info, warn};
 
 use crate::cgroup::{self, Placement};
@@ -34,6 +34,9 @@ const FORWARDED: [Signal; 6] =
 
 /// A driver that ends more often than this within a minute will not do.
 const DRIVER_RESTARTS: usize = 5;
+
+/// After so long without an event, memory is given back.
+const REST: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// How the server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -306,6 +309,8 @@ impl<'a> Session<'a> {
     fn serve(&mut self, signals: &Signals, notify: Option<&k3s_systemd::Relay>) -> Result<Exit, Error> {
         let failed = |doing| move |source| Error::Launcher { doing, source };
         let mut connected = true;
+        // Once more when it has had nothing to do for a while: what it did last is not what it will do next.
+        let mut rested = false;
         memory::release();
         // The network cannot be brought back: said when the server has ended.
         let mut lost = None;
@@ -314,8 +319,13 @@ impl<'a> Session<'a> {
             fds.extend(notify.map(|relay| PollFd::new(relay, PollFlags::IN)));
             let asks = fds.len();
             fds.extend(connected.then(|| PollFd::new(&self.channel, PollFlags::IN)));
-            match poll(&mut fds, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            match poll(&mut fds, (!rested).then_some(&REST)) {
+                Ok(0) => {
+                    memory::release();
+                    rested = true;
+                    continue;
+                }
+                Ok(_) | Err(rustix::io::Errno::INTR) => rested = false,
                 Err(e) => return Err(failed("wait for events")(e.into())),
             }
             let asked = fds.get(asks).is_some_and(|fd| !fd.revents().is_empty());

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_linger, set_tcp_nodelay};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, connect, shutdown, socket_with};
@@ -35,6 +36,46 @@ struct Flow {
     done: bool,
 }
 
+/// An end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Server,
+}
+
+/// What has become possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ready {
+    upward: Possible,
+    downward: Possible,
+}
+
+/// In one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Possible {
+    Nothing,
+    /// To give on what is held; nothing if there is none.
+    Writing,
+    Both,
+}
+
+impl Ready {
+    pub(super) const ALL: Self = Self { upward: Possible::Both, downward: Possible::Both };
+
+    /// By an event of a socket: what can be read goes from it, what can be written to it.
+    pub(super) fn of(side: Side, flags: EventFlags) -> Self {
+        use EventFlags as Flags;
+        let readable = flags.intersects(Flags::IN | Flags::RDHUP | Flags::ERR | Flags::HUP);
+        let writable = flags.intersects(Flags::OUT | Flags::ERR | Flags::HUP);
+        let from = if readable { Possible::Both } else { Possible::Nothing };
+        let to = if writable { Possible::Writing } else { Possible::Nothing };
+        match side {
+            Side::Client => Self { upward: from, downward: to },
+            Side::Server => Self { upward: to, downward: from },
+        }
+    }
+}
+
 /// What is to happen next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
@@ -54,17 +95,17 @@ impl Connection {
         Ok(Self { client, server, upward: Flow::default(), downward: Flow::default(), broken: false })
     }
 
-    pub(super) fn sockets(&self) -> [&OwnedFd; 2] {
-        [&self.client, &self.server]
+    pub(super) fn sockets(&self) -> [(Side, &OwnedFd); 2] {
+        [(Side::Client, &self.client), (Side::Server, &self.server)]
     }
 
     /// Moves what can be moved without waiting.
     ///
     /// # Errors
     /// A side has broken the connection off.
-    pub(super) fn advance(&mut self, pipes: &mut Pipes) -> io::Result<Next> {
-        let up = self.upward.advance(&self.client, &self.server, pipes);
-        let down = self.downward.advance(&self.server, &self.client, pipes);
+    pub(super) fn advance(&mut self, ready: Ready, pipes: &mut Pipes) -> io::Result<Next> {
+        let up = self.upward.advance(ready.upward, &self.client, &self.server, pipes);
+        let down = self.downward.advance(ready.downward, &self.server, &self.client, pipes);
         self.broken |= up.is_err() || down.is_err();
         let (up, down) = (up?, down?);
         self.broken |= up == Outcome::Refused || down == Outcome::Refused;
@@ -78,7 +119,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.broken {
-            for socket in self.sockets() {
+            for (_, socket) in self.sockets() {
                 // What can't be told by a reset is told by a regular end.
                 let _ = set_socket_linger(socket, Some(Duration::ZERO));
             }
@@ -95,8 +136,13 @@ enum Outcome {
 }
 
 impl Flow {
-    fn advance(&mut self, from: &OwnedFd, to: &OwnedFd, pipes: &mut Pipes) -> io::Result<Outcome> {
-        if self.done {
+    fn advance(&mut self, possible: Possible, from: &OwnedFd, to: &OwnedFd, pipes: &mut Pipes) -> io::Result<Outcome> {
+        let nothing = match possible {
+            Possible::Nothing => true,
+            Possible::Writing => self.pipe.is_none(),
+            Possible::Both => false,
+        };
+        if nothing || self.done {
             return Ok(Outcome::Blocked);
         }
         let mut pipe = match self.pipe.take() {

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 
 use super::Listener;
-use super::connection::{Connection, Next};
+use super::connection::{Connection, Next, Ready, Side};
 use super::pipe::Pipes;
 
 /// Connections that are accepted before those that are there have their turn.
@@ -67,23 +67,26 @@ impl Mailbox {
 enum Token {
     Mailbox,
     Port(u64),
-    Connection(u64),
+    Connection(u64, Side),
 }
 
 impl Token {
     fn data(self) -> epoll::EventData {
         epoll::EventData::new_u64(match self {
             Self::Mailbox => 0,
-            Self::Port(port) => port << 1 | 1,
-            Self::Connection(number) => number << 1,
+            Self::Port(port) => port << 2 | 1,
+            Self::Connection(number, Side::Client) => number << 2 | 2,
+            Self::Connection(number, Side::Server) => number << 2 | 3,
         })
     }
 
     fn of(data: epoll::EventData) -> Self {
-        match data.u64() {
+        let data = data.u64();
+        match data & 3 {
             0 => Self::Mailbox,
-            data if data & 1 == 1 => Self::Port(data >> 1),
-            data => Self::Connection(data >> 1),
+            1 => Self::Port(data >> 2),
+            2 => Self::Connection(data >> 2, Side::Client),
+            _ => Self::Connection(data >> 2, Side::Server),
         }
     }
 }
@@ -142,11 +145,11 @@ impl Worker {
                         }
                     }
                     Token::Port(port) => self.accept(port),
-                    Token::Connection(number) => self.advance(number),
+                    Token::Connection(number, side) => self.advance(number, Ready::of(side, event.flags)),
                 }
             }
             for number in std::mem::take(&mut self.unfinished) {
-                self.advance(number);
+                self.advance(number, Ready::ALL);
             }
         }
     }
@@ -237,18 +240,17 @@ impl Worker {
         let number = self.last;
         use epoll::EventFlags as Flags;
         let flags = Flags::IN | Flags::OUT | Flags::RDHUP | Flags::ET;
-        for socket in connection.sockets() {
-            epoll::add(&self.epoll, socket.as_fd(), Token::Connection(number).data(), flags)?;
+        for (side, socket) in connection.sockets() {
+            epoll::add(&self.epoll, socket.as_fd(), Token::Connection(number, side).data(), flags)?;
         }
         self.connections.insert(number, (port, connection));
-        // The first bytes are mostly there already.
-        self.advance(number);
+        // The first event is there as soon as the sockets are.
         Ok(())
     }
 
-    fn advance(&mut self, number: u64) {
+    fn advance(&mut self, number: u64, ready: Ready) {
         let Some((_, connection)) = self.connections.get_mut(&number) else { return };
-        match connection.advance(&mut self.pipes) {
+        match connection.advance(ready, &mut self.pipes) {
             Ok(Next::Wait) => {}
             Ok(Next::Again) => self.unfinished.push(number),
             Ok(Next::Over) => drop(self.connections.remove(&number)),
@@ -266,8 +268,13 @@ mod tests {
 
     #[test]
     fn tokens_are_told_apart() {
-        for token in [Token::Mailbox, Token::Port(1), Token::Connection(1), Token::Port(7), Token::Connection(1 << 60)]
-        {
+        for token in [
+            Token::Mailbox,
+            Token::Port(1),
+            Token::Connection(1, Side::Client),
+            Token::Connection(1, Side::Server),
+            Token::Connection(1 << 60, Side::Server),
+        ] {
             assert_eq!(Token::of(token.data()), token);
         }
     }

@@ -33,7 +33,7 @@ pub fn launch(user: &User, binary: &Path) -> Launch {
     assert!(line.contains("starting k3s"), "{} does not start: {line}", binary.display());
     // It would wait for a reader.
     let reader = std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(3));
     let memory = memory(child.id());
     let launcher = nix::unistd::Pid::from_raw(child.id() as i32);
     nix::sys::signal::kill(launcher, nix::sys::signal::Signal::SIGTERM).expect("a launcher that runs");
