@@ -15,7 +15,8 @@ use std::path::PathBuf;
 
 use crate::config::{Config, NetDriver};
 use crate::network::pasta::Pasta;
-use crate::network::slirp4netns::Slirp4netns;
+use crate::network::slirp4netns::{Slirp4netns, Slirp4netnsDriver};
+use crate::state::StateDir;
 use crate::subid::{IdKind, IdMap};
 
 pub use cidr::cidr;
@@ -66,7 +67,9 @@ pub fn all(config: &Config, uid: u32) -> Vec<Check> {
     let host = &config.host;
     let user = user_name(host, uid);
     let check = |name, level, result: Result<(), CheckError>| Check { name, level, outcome: result.into() };
-    let slirp4netns = || Slirp4netns::find(host).map(drop).map_err(CheckError::from);
+    // With what the settings ask of it.
+    let suits = |program| Slirp4netnsDriver::new(program, config, &StateDir::open(&config.state_dir)).map(drop);
+    let slirp4netns = || Slirp4netns::find(host).and_then(suits).map_err(CheckError::from);
     let pasta = || Pasta::find(host).map(drop).map_err(CheckError::from);
     let needed = |needed: bool| if needed { Level::Required } else { Level::Optional };
     let driver = config.net_driver;
@@ -136,5 +139,18 @@ mod tests {
         let Outcome::Problem { problem, remedy } = &checks[4].outcome else { panic!("no problem") };
         assert_eq!(problem, "newuidmap is missing");
         assert!(remedy.contains("sudo apt-get install uidmap"), "{remedy}");
+    }
+
+    #[test]
+    fn check_config_sees_that_a_setting_asks_too_much() {
+        let host = TestHost::new("all-asks");
+        host.script("slirp4netns", "echo slirp4netns version 1.0.0");
+        let ipv6 = [("K3S_ROOTLESS_ENABLE_IPV6".to_owned(), "true".to_owned())];
+        let mut config = Config::from_env(ipv6, &host.root.join("data"), false).unwrap();
+        config.host = host.paths.clone();
+        let checks = all(&config, 1001);
+        let check = checks.iter().find(|check| check.name == "slirp4netns").unwrap();
+        let Outcome::Problem { problem, .. } = &check.outcome else { panic!("no problem") };
+        assert!(problem.contains("--enable-ipv6"), "{problem}");
     }
 }

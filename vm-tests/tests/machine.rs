@@ -118,6 +118,22 @@ fn k3s_lives_with_systemd() {
          test \"$before\" = \"$(cat $(cgroup limited)/cgroup.procs)\"",
     );
     on.run(
+        "the watchdog has a server restarted that hangs",
+        "unit=/home/edge/.config/systemd/user/k3s-rootless.service.d
+         install -d -o edge /home/edge/.config /home/edge/.config/systemd /home/edge/.config/systemd/user $unit
+         printf '[Service]\\nWatchdogSec=10\\n' >$unit/watchdog.conf
+         user systemctl --user daemon-reload; user systemctl --user restart k3s-rootless
+         launcher=$(user systemctl --user show -p MainPID --value k3s-rootless)
+         before=$(user systemctl --user show -p NRestarts --value k3s-rootless)
+         for pid in $(cat /proc/$launcher/task/$launcher/children); do
+             tr '\\0' ' ' </proc/$pid/cmdline | grep -q 'server --rootless' || continue
+             kill -STOP $pid; echo stopped
+         done | grep stopped
+         await eval 'test $(user systemctl --user show -p NRestarts --value k3s-rootless) -gt '$before
+         await kubectl get --raw /readyz; await active
+         rm -r $unit; user systemctl --user daemon-reload",
+    );
+    on.run(
         "stop",
         "user systemctl --user disable --now k3s-rootless; end_pods
          await ended; await eval '! ls -d /sys/fs/cgroup/user.slice/user-'$uid'.slice/user@'$uid'.service/app.slice/k3s-*.scope'",

@@ -104,11 +104,12 @@ impl Connection {
     /// # Errors
     /// A side has broken the connection off.
     pub(super) fn advance(&mut self, ready: Ready, pipes: &mut Pipes) -> io::Result<Next> {
-        let up = self.upward.advance(ready.upward, &self.client, &self.server, pipes);
-        let down = self.downward.advance(ready.downward, &self.server, &self.client, pipes);
+        let last = self.downward.has_ended();
+        let up = self.upward.advance(ready.upward, (&self.client, &self.server), last, pipes);
+        let last = self.upward.has_ended();
+        let down = self.downward.advance(ready.downward, (&self.server, &self.client), last, pipes);
         self.broken |= up.is_err() || down.is_err();
         let (up, down) = (up?, down?);
-        self.broken |= up == Outcome::Refused || down == Outcome::Refused;
         if self.upward.done && self.downward.done {
             return Ok(Next::Over);
         }
@@ -131,12 +132,21 @@ impl Drop for Connection {
 enum Outcome {
     Blocked,
     More,
-    /// The receiver takes no more. It may still have something to say in the other direction.
-    Refused,
 }
 
 impl Flow {
-    fn advance(&mut self, possible: Possible, from: &OwnedFd, to: &OwnedFd, pipes: &mut Pipes) -> io::Result<Outcome> {
+    fn has_ended(&self) -> bool {
+        self.ended && self.done
+    }
+
+    /// Moves what it can between two sockets. `last`: the other direction has ended, and the connection goes with this.
+    fn advance(
+        &mut self,
+        possible: Possible,
+        sockets: (&OwnedFd, &OwnedFd),
+        last: bool,
+        pipes: &mut Pipes,
+    ) -> io::Result<Outcome> {
         let nothing = match possible {
             Possible::Nothing => true,
             Possible::Writing => self.pipe.is_none(),
@@ -149,7 +159,7 @@ impl Flow {
             Some(pipe) => pipe,
             None => pipes.take()?,
         };
-        let outcome = self.carry(&mut pipe, from, to);
+        let outcome = self.carry(&mut pipe, sockets, last);
         if pipe.is_empty() {
             pipes.put(pipe);
         } else if !self.done {
@@ -158,7 +168,7 @@ impl Flow {
         outcome
     }
 
-    fn carry(&mut self, pipe: &mut Pipe, from: &OwnedFd, to: &OwnedFd) -> io::Result<Outcome> {
+    fn carry(&mut self, pipe: &mut Pipe, (from, to): (&OwnedFd, &OwnedFd), last: bool) -> io::Result<Outcome> {
         for _ in 0..ROUNDS {
             if pipe.is_empty() && !self.ended {
                 match pipe.fill(from) {
@@ -170,16 +180,19 @@ impl Flow {
             }
             if pipe.is_empty() {
                 self.done = true;
-                // A receiver that is gone needs no word of the end.
-                let _ = shutdown(to, Shutdown::Write);
+                if !last {
+                    // A receiver that is gone needs no word of the end.
+                    let _ = shutdown(to, Shutdown::Write);
+                }
                 return Ok(Outcome::Blocked);
             }
             match pipe.drain(to) {
                 Ok(()) => {}
                 Err(error) if is_no_error(&error) => return Ok(Outcome::Blocked),
                 Err(_) => {
+                    // The receiver takes no more. It may still have something to say in the other direction.
                     self.done = true;
-                    return Ok(Outcome::Refused);
+                    return Ok(Outcome::Blocked);
                 }
             }
         }

@@ -18,8 +18,6 @@ use super::Listener;
 use super::connection::{Connection, Next, Ready, Side};
 use super::pipe::Pipes;
 
-/// Connections that are accepted before those that are there have their turn.
-const ACCEPTED: usize = 64;
 /// For how long nothing is accepted after that has failed: out of descriptors, mostly.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -212,25 +210,23 @@ impl Worker {
         }
     }
 
+    /// One connection. If there are more, the next wait says so.
     fn accept(&mut self, port: u64) {
         let Some(listener) = self.ports.get(&port).cloned() else { return };
-        for _ in 0..ACCEPTED {
-            let accepted = acceptfrom_with(&listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
-            let (client, from) = match accepted {
-                Ok((client, Some(from))) => (client, from),
-                // Its address is always there with TCP.
-                Ok((_, None)) | Err(Errno::CONNABORTED | Errno::INTR) => continue,
-                Err(Errno::AGAIN) => return,
-                Err(error) => {
-                    tracing::warn!(target = %listener.target, %error, "cannot accept a connection");
-                    return self.pause();
-                }
-            };
-            let Ok(from) = SocketAddr::try_from(from) else { continue };
-            let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-            if let Err(error) = self.relay(port, client, from, &listener) {
-                tracing::debug!(target = %listener.target, client = %from, %error, "cannot relay a connection");
+        let accepted = acceptfrom_with(&listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+        let (client, from) = match accepted {
+            Ok((client, from)) => (client, from.and_then(|from| SocketAddr::try_from(from).ok())),
+            Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return,
+            Err(error) => {
+                tracing::warn!(target = %listener.target, %error, "cannot accept a connection");
+                return self.pause();
             }
+        };
+        // With TCP it is always there.
+        let Some(from) = from else { return };
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        if let Err(error) = self.relay(port, client, from, &listener) {
+            tracing::debug!(target = %listener.target, client = %from, %error, "cannot relay a connection");
         }
     }
 
