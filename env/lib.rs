@@ -31,7 +31,7 @@ pub use config::{
     Node, Server,
 };
 pub use error::Error;
-pub use flag::types::NodeTaint;
+pub use flag::types::{NodeTaint, Snapshotter};
 pub use log::LogError;
 pub use nearest::nearest;
 pub use paths::{DataDir, kubeconfig_path};

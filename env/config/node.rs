@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::KubeletArguments;
-use crate::flag::types::{self, NodeTaint};
+use crate::flag::types::{self, NodeTaint, Snapshotter};
 use crate::{Error, Values};
 
 /// What a node is told.
@@ -23,6 +23,7 @@ pub struct Node {
     /// Whether the node refuses to run where the kernel's settings are not those that the kubelet wants.
     pub protect_kernel_defaults: bool,
     pub kubelet: KubeletArguments,
+    pub snapshotter: Snapshotter,
     /// `registries.yaml`.
     pub private_registry: Option<PathBuf>,
     /// A registry that has mirrors is not asked itself.
@@ -41,6 +42,7 @@ impl Node {
             resolv_conf: values.string("resolv-conf").map(PathBuf::from),
             protect_kernel_defaults: values.switch("protect-kernel-defaults")?,
             kubelet: KubeletArguments::from_values(values)?,
+            snapshotter: values.parse("snapshotter", types::snapshotter)?.unwrap_or_default(),
             private_registry: values.string("private-registry").map(PathBuf::from),
             disable_default_registry_endpoint: values.switch("disable-default-registry-endpoint")?,
         })

@@ -61,9 +61,13 @@ pub static FLAGS: &[Flag] = &[
     Flag::new("pause-image", Type::Text, RUNTIME, "Image of the container that holds a pod's namespaces")
         .default("rancher/mirrored-pause:3.6")
         .ignored("pods need no such container here"),
-    Flag::new("snapshotter", Type::Text, RUNTIME, "How containers' file systems are made of images")
-        .default("overlayfs")
-        .ignored("overlayfs is used, and copies where the kernel has none"),
+    Flag::new(
+        "snapshotter",
+        Type::Text,
+        RUNTIME,
+        "How containers' file systems are made of images: overlayfs (copies, where the kernel mounts no overlay) or native (copies)",
+    )
+    .default("overlayfs"),
     Flag::new("private-registry", Type::Path, RUNTIME, "File with mirrors and credentials of registries")
         .default("/etc/rancher/k3s/registries.yaml"),
     Flag::new("system-default-registry", Type::Text, RUNTIME, "Registry of all images of the system")

@@ -131,6 +131,30 @@ pub fn node_name(text: &str) -> Result<String, String> {
     Err("expected lower case letters, digits, '-' and '.'".to_owned())
 }
 
+/// How containers' file systems are made of images.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Snapshotter {
+    /// Layers over one another; copies where the kernel can't.
+    #[default]
+    Overlayfs,
+    /// Copies.
+    Native,
+}
+
+/// A name of a snapshotter, as containerd has them.
+pub fn snapshotter(text: &str) -> Result<Snapshotter, String> {
+    match text {
+        "overlayfs" => Ok(Snapshotter::Overlayfs),
+        "native" => Ok(Snapshotter::Native),
+        "fuse-overlayfs" => {
+            Err("not available in this version; overlayfs works for ordinary users too since Linux 5.11, \
+             and native works everywhere"
+                .to_owned())
+        }
+        _ => Err("expected overlayfs or native".to_owned()),
+    }
+}
+
 pub fn pair(text: &str) -> Result<(String, String), String> {
     text.split_once('=')
         .filter(|(key, _)| !key.is_empty())

@@ -61,6 +61,7 @@ const WRONG: &[Wrong] = &[
     (&["--cluster-init"], ("", ""), "", "--cluster-init: not available", "etcd"),
     (&["--flannel-backend=none"], ("", ""), "", "--flannel-backend: not available", "pod network"),
     (&["--selinux"], ("", ""), "", "--selinux: not available", "confined"),
+    (&["--snapshotter=fuse-overlayfs"], ("", ""), "", "--snapshotter: ", "native works everywhere"),
     (&["--docker"], ("", ""), "", "--docker: not available", "runtime"),
     (&["--no-deploy=traefik"], ("", ""), "", "--no-deploy: not available", "--disable"),
 ];
@@ -76,12 +77,17 @@ fn what_is_unknown_impossible_or_dangerous_is_named_with_its_place() {
 
 #[test]
 fn what_has_no_effect_is_warned_about_once_by_name() {
-    let args = ["--snapshotter=native", "--node-internal-dns=a,b", "--etcd-arg=x=1", "--kubelet-arg=v=2"];
+    let args = ["--default-runtime=crun", "--node-internal-dns=a,b", "--etcd-arg=x=1", "--kubelet-arg=v=2"];
     let server = resolve(&args, &[], "\npause-image: mine\n").unwrap();
-    let [snapshots, pause, etcd, dns, kubelet] =
-        ["--snapshotter", "DIR/config.yaml:2: pause-image", "--etcd-arg: x", "--node-internal-dns", "--kubelet-arg: v"]
-            .map(|begins| server.warnings.iter().filter(|it| it.starts_with(begins)).count());
-    assert_eq!([snapshots, pause, etcd, dns, kubelet], [1; 5], "{:?}", server.warnings);
+    let [runtime, pause, etcd, dns, kubelet] = [
+        "--default-runtime",
+        "DIR/config.yaml:2: pause-image",
+        "--etcd-arg: x",
+        "--node-internal-dns",
+        "--kubelet-arg: v",
+    ]
+    .map(|begins| server.warnings.iter().filter(|it| it.starts_with(begins)).count());
+    assert_eq!([runtime, pause, etcd, dns, kubelet], [1; 5], "{:?}", server.warnings);
     assert_eq!(server.warnings.len(), 5, "{:?}", server.warnings);
 }
 

@@ -44,4 +44,5 @@ pub use self::grpc::serve as serve_cri;
 pub use self::image::{BuiltinImage, ImageError, ImportReport, Reference};
 pub use self::registry::{ConfigError, Registries};
 pub use self::runtime::{Error, Options, Runtime};
+pub use self::snapshot::Snapshotter;
 pub use self::syscall::close_from_on_exec;

@@ -17,7 +17,7 @@ use crate::image::{self, BuiltinImage, ImageError, ImageStore, Pulls};
 use crate::registry::Registries;
 use crate::sandbox::Sandbox;
 use crate::shim::client::ShimEvent;
-use crate::snapshot::Snapshots;
+use crate::snapshot::{Snapshots, Snapshotter};
 
 /// What a runtime is made with.
 pub struct Options {
@@ -39,6 +39,8 @@ pub struct Options {
     pub cgroup: Cgroup,
     /// How registries are reached.
     pub registries: Registries,
+    /// How new containers' file systems are made of images.
+    pub snapshotter: Snapshotter,
 }
 
 /// Why a runtime can't start.
@@ -93,7 +95,8 @@ impl Runtime {
             make_directory(&options.root.join(name))?;
         }
         let lock = lock(&options.root)?;
-        let snapshots = Arc::new(Snapshots::open(&options.root).map_err(|error| Error::Snapshots(error.to_string()))?);
+        let snapshots = Snapshots::open(&options.root, options.snapshotter);
+        let snapshots = Arc::new(snapshots.map_err(|error| Error::Snapshots(error.to_string()))?);
         let images = Arc::new(ImageStore::open(&options.root, snapshots.clone(), &options.builtin_images)?);
         let cgroups = Cgroups::open(&options.cgroup);
         if let Some(reason) = &cgroups.unavailable {

@@ -74,6 +74,9 @@ fn internal(doing: &str, error: &std::io::Error) -> Error {
     }
 }
 
+/// How long a shim may take that sees that the runtime which started it is gone.
+const SHIM_ENDS: std::time::Duration = std::time::Duration::from_millis(200);
+
 impl Runtime {
     pub(crate) fn sandbox(&self, id: &str) -> Result<Arc<Sandbox>, Error> {
         let found = self.sandboxes.read().get(id).cloned();
@@ -136,6 +139,8 @@ impl Runtime {
         *sandbox.shim.lock() = Some(shim.clone());
         sandbox.record.lock().shim = Some(ShimProcess { pid: shim.pid, start_time: shim.start_time });
         self.save_sandbox(sandbox)?;
+        // From the first request on a shim outlives the runtime; until then it ends with it, since nobody knows of it.
+        shim.call(Request::State, &[]).await?;
         if !config.namespaces.host_network {
             let pod = sandbox.record.lock().pod();
             let namespace = sandbox.network_namespace().ok_or_else(|| shim.gone())?;
@@ -363,7 +368,13 @@ impl Runtime {
             }
         }
         for sandbox in unfinished {
-            if let Err(error) = self.clear_sandbox(&sandbox).await {
+            let mut cleared = self.clear_sandbox(&sandbox).await;
+            if cleared.is_err() {
+                // Its shim may be about to end, and have written into its directory just now.
+                tokio::time::sleep(SHIM_ENDS).await;
+                cleared = self.clear_sandbox(&sandbox).await;
+            }
+            if let Err(error) = cleared {
                 tracing::error!(sandbox = %sandbox.id, %error, "cannot clear an unfinished sandbox");
             }
         }

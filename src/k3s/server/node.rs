@@ -12,7 +12,7 @@ use k3s_env::{NodeTaint, Server};
 use k3s_kubelet::{Kubelet, server as kubelet_server};
 use k3s_network::{Network, NetworkConfig};
 use k3s_rootless::CgroupInfo;
-use k3s_runtime::{BuiltinImage, Cgroup, Registries, Runtime};
+use k3s_runtime::{BuiltinImage, Cgroup, Registries, Runtime, Snapshotter};
 use k8s_openapi::api::core::v1::{Node as NodeObject, Taint};
 use kube::Api;
 use tokio::net::TcpListener;
@@ -47,6 +47,10 @@ impl Node {
         let network = start_network(config, host, plane, cancel.clone())?;
         let runtime = Runtime::open(k3s_runtime::Options {
             registries: registries(&config.node)?,
+            snapshotter: match config.node.snapshotter {
+                k3s_env::Snapshotter::Overlayfs => Snapshotter::Overlayfs,
+                k3s_env::Snapshotter::Native => Snapshotter::Native,
+            },
             root: config.data_dir.containerd(),
             state: "/run/k3s/runtime".into(),
             images_dir: config.data_dir.images(),

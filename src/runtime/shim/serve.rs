@@ -35,6 +35,8 @@ pub(super) struct Shim {
     pub containers: Vec<Container>,
     pub execs: Vec<Exec>,
     pids: PidNamespaces,
+    /// A runtime has asked for something, so it has noted that this shim exists.
+    adopted: bool,
     ending: bool,
 }
 
@@ -82,6 +84,7 @@ impl Shim {
             containers: Vec::new(),
             execs: Vec::new(),
             pids,
+            adopted: false,
             ending: false,
         })
     }
@@ -146,6 +149,7 @@ impl Shim {
         let Some(connection) = self.connections.iter().find(|connection| connection.number == number) else { return };
         match socket::receive::<Call>(&connection.socket) {
             Ok(Some((call, descriptors))) => {
+                self.adopted = true;
                 if let Some((result, attached)) = self.serve(number, call.id, call.request, descriptors) {
                     self.reply(number, call.id, result, &attached);
                 }
@@ -154,6 +158,8 @@ impl Shim {
             // A request from a future this shim does not know, or a runtime that is gone: its commands end with it.
             Ok(None) | Err(_) => {
                 self.connections.retain(|connection| connection.number != number);
+                // The runtime that started this shim was killed before it could note it: nobody would ever end it.
+                self.ending |= !self.adopted;
                 for exec in self.execs.iter().filter(|exec| exec.connection == number) {
                     kill_session(exec.pid);
                 }

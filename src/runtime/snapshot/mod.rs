@@ -34,6 +34,16 @@ pub(crate) fn io_error(doing: impl Into<String>) -> impl FnOnce(std::io::Error) 
     move |source| Error::Io { doing, source }
 }
 
+/// How containers' file systems are made of layers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Snapshotter {
+    /// Laid over one another by the kernel; copied where it can't.
+    #[default]
+    Overlayfs,
+    /// Copied.
+    Native,
+}
+
 /// Unpacked layers below `<root>/snapshots`, named by diff id.
 pub(crate) struct Snapshots {
     root: PathBuf,
@@ -43,7 +53,7 @@ pub(crate) struct Snapshots {
 impl Snapshots {
     /// Opens the store below `root` and finds out whether the kernel mounts overlays here. What a crash left half
     /// unpacked is removed.
-    pub(crate) fn open(root: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(root: &Path, snapshotter: Snapshotter) -> Result<Self, Error> {
         let directory = root.join("snapshots");
         fs::DirBuilder::new()
             .recursive(true)
@@ -56,9 +66,10 @@ impl Snapshots {
                 tree::remove(&entry.path()).map_err(io_error(format!("remove {}", entry.path().display())))?;
             }
         }
-        let overlay = match snapshots.probe() {
-            Ok(()) => true,
-            Err(error) => {
+        let overlay = match (snapshotter, snapshots.probe()) {
+            (Snapshotter::Native, _) => false,
+            (Snapshotter::Overlayfs, Ok(())) => true,
+            (Snapshotter::Overlayfs, Err(error)) => {
                 tracing::warn!(%error, "overlayfs does not work here; containers get copies of their images");
                 false
             }

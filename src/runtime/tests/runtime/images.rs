@@ -122,6 +122,29 @@ pub async fn images_go_out_and_come_back_in() {
     node.end().await;
 }
 
+/// Without overlays the layers are copied, whiteouts and all, and each container has a copy of its own.
+pub async fn native_snapshots_are_copies() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut options = crate::node::options(directory.path(), Default::default());
+    options.snapshotter = k3s_runtime::Snapshotter::Native;
+    let node = Node::with(directory, options).await;
+    let lower = archive::Layer::new().file("gone", 0o644, b"x").file("kept", 0o600, b"lower").finish();
+    let upper = archive::Layer::new().file(".wh.gone", 0o644, b"").finish();
+    let path = node.path("layers.tar");
+    archive::docker(&path, "layers", &[archive::busybox_layer(), lower, upper], "");
+    node.runtime.import_archive(std::fs::File::open(path).unwrap()).await.unwrap();
+    for round in 0..2 {
+        let script = "ls /gone; cat /kept; ls -l /kept; echo changed > /kept; grep ' / ' /proc/mounts";
+        let config = ContainerConfig { image_id: "layers".into(), image: "layers".into(), ..shell(script) };
+        let (_, lines) = node.run_to_end(config).await;
+        let has = |text: &str| lines.iter().any(|line| line.contains(text));
+        assert!(has("ls: /gone: No such file") && has("lower") && has("-rw-------"), "{round}: {lines:#?}");
+        assert!(!lines.iter().any(|line| line.contains("overlay")), "{round}: {lines:#?}");
+    }
+    node.end().await;
+}
+
 pub async fn images_of_the_directory_are_pinned() {
     let node = Node::new().await;
     let pinned = async || node.runtime.image_status("busybox").await.unwrap().unwrap().pinned;

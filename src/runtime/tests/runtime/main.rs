@@ -16,6 +16,7 @@ mod recovery;
 mod registry;
 mod security;
 mod served;
+mod soak;
 mod streams;
 mod tools;
 
@@ -40,6 +41,7 @@ const TESTS: &[Test] = tests![
     images::an_archive_that_appears_is_imported,
     images::removing_an_image_gives_its_space_back,
     images::images_go_out_and_come_back_in,
+    images::native_snapshots_are_copies,
     images::images_of_the_directory_are_pinned,
     pull::layers_of_every_compression_arrive,
     pull::the_index_of_a_tag_is_what_the_image_is_called_by,
@@ -95,6 +97,7 @@ const TESTS: &[Test] = tests![
     recovery::a_killed_shim_takes_its_containers_with_it,
     recovery::what_no_one_owns_is_cleared,
     recovery::containers_live_in_their_cgroups_where_there_are_some,
+    soak::containers_come_and_go_and_nothing_is_left,
     recovery::starting_takes_little_time_and_memory,
 ];
 
@@ -106,6 +109,9 @@ fn main() -> ExitCode {
     }
     if first.as_deref() == Some("write-to-self".as_ref()) {
         return builtin::write_to_self();
+    }
+    if first.as_deref() == Some("serve".as_ref()) {
+        return soak::serve(args.next().unwrap_or_default().as_ref());
     }
     if first.as_deref() == Some("overwrite-exe".as_ref()) {
         return escape::overwrite_exe();
@@ -169,7 +175,9 @@ fn run(filter: &Filter) -> usize {
     let mut failed = 0;
     for (name, test) in TESTS.iter().filter(|(name, _)| filter.takes(name)) {
         let began = std::time::Instant::now();
-        let limit = std::time::Duration::from_secs(60);
+        // A long soak takes as long as it takes.
+        let minutes = if std::env::var_os("K3S_SOAK").is_some() { 24 * 60 } else { 1 };
+        let limit = std::time::Duration::from_secs(60 * minutes);
         let outcome =
             runtime.block_on(AssertUnwindSafe(async { tokio::time::timeout(limit, test()).await }).catch_unwind());
         let passed = matches!(outcome, Ok(Ok(())));

@@ -235,6 +235,7 @@ pub fn options(directory: &Path, network: Arc<FakeNetwork>) -> Options {
         }],
         cgroup: Cgroup::Unavailable("tests have none".into()),
         registries: Registries::default(),
+        snapshotter: Default::default(),
     }
 }
 
