@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use k3s_cri::{ContainerEvent, ContainerEventKind, PodNetwork};
 use parking_lot::RwLock;
@@ -65,6 +66,9 @@ pub enum Error {
     InUse(PathBuf),
 }
 
+/// How long the lock may be held after its holder was killed: a child that was about to become a shim has it until then.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A container runtime.
 pub struct Runtime {
     pub(crate) options: Options,
@@ -94,7 +98,7 @@ impl Runtime {
         for name in ["sandboxes", "containers"] {
             make_directory(&options.root.join(name))?;
         }
-        let lock = lock(&options.root)?;
+        let lock = lock(&options.root).await?;
         let snapshots = Snapshots::open(&options.root, options.snapshotter);
         let snapshots = Arc::new(snapshots.map_err(|error| Error::Snapshots(error.to_string()))?);
         let images = Arc::new(ImageStore::open(&options.root, snapshots.clone(), &options.builtin_images)?);
@@ -191,13 +195,19 @@ fn make_directory(path: &Path) -> Result<(), Error> {
         .map_err(|source| Error::Io { doing: format!("create {}", path.display()), source })
 }
 
-fn lock(root: &Path) -> Result<fs::File, Error> {
+async fn lock(root: &Path) -> Result<fs::File, Error> {
     let path = root.join("lock");
     let doing = |source| Error::Io { doing: format!("lock {}", path.display()), source };
     let file = fs::File::create(&path).map_err(doing)?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::AGAIN) => Err(Error::InUse(root.to_owned())),
-        Err(error) => Err(doing(error.into())),
+    let began = Instant::now();
+    loop {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::AGAIN) if began.elapsed() < LOCK_PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Err(rustix::io::Errno::AGAIN) => return Err(Error::InUse(root.to_owned())),
+            Err(error) => return Err(doing(error.into())),
+        }
     }
 }
