@@ -21,15 +21,18 @@
 //! # Ok(()) }
 //! ```
 
+mod backoff;
 mod datastore;
 pub mod endpoint;
 mod error;
+pub mod etcd;
 pub mod grpc;
 mod metrics;
 mod op;
 pub mod sql;
 pub mod sqlite;
 mod table;
+pub mod tls;
 mod transaction;
 mod watch;
 

@@ -1,7 +1,7 @@
 //! What the datastore counts, under kine's metric names. It belongs to no registry: whoever shows metrics registers it.
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
+    encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
@@ -31,8 +31,14 @@ pub struct Metrics {
     compact_total: Family<Outcome, Counter>,
     revision: Gauge,
     compact_revision: Gauge,
-    database_bytes: Gauge,
-    wal_bytes: Gauge,
+    /// Of a database in a file of this machine.
+    sizes: Option<Sizes>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Sizes {
+    database: Gauge,
+    wal: Gauge,
 }
 
 impl Default for Metrics {
@@ -43,13 +49,34 @@ impl Default for Metrics {
             compact_total: Family::default(),
             revision: Gauge::default(),
             compact_revision: Gauge::default(),
-            database_bytes: Gauge::default(),
-            wal_bytes: Gauge::default(),
+            sizes: None,
         }
     }
 }
 
 impl Metrics {
+    /// Those of a database in a file.
+    pub(crate) fn of_file() -> Self {
+        Self { sizes: Some(Sizes::default()), ..Self::default() }
+    }
+
+    /// What they are now, in Prometheus' text format (version 0.0.4).
+    pub fn text(&self) -> String {
+        let mut registry = Registry::default();
+        self.register(&mut registry);
+        let mut text = String::new();
+        // Writing to a String can't fail.
+        let _ = encode(&mut text, &registry);
+        // The encoder writes OpenMetrics, where counters are described without the end of their name, and there is an end.
+        let mut plain = text.trim_end_matches("# EOF\n").to_owned();
+        for counter in ["kine_sql", "kine_compact"] {
+            for what in ["HELP", "TYPE"] {
+                plain = plain.replace(&format!("# {what} {counter} "), &format!("# {what} {counter}_total "));
+            }
+        }
+        plain
+    }
+
     /// Adds them to what is shown.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("kine_sql", "Total number of SQL operations", self.sql_total.clone());
@@ -61,8 +88,10 @@ impl Metrics {
             "Revision up to which the history is compacted",
             self.compact_revision.clone(),
         );
-        registry.register("kine_database_size_bytes", "Size of the database file", self.database_bytes.clone());
-        registry.register("kine_wal_size_bytes", "Size of what is in the write-ahead log", self.wal_bytes.clone());
+        if let Some(Sizes { database, wal }) = &self.sizes {
+            registry.register("kine_database_size_bytes", "Size of the database file", database.clone());
+            registry.register("kine_wal_size_bytes", "Size of what is in the write-ahead log", wal.clone());
+        }
     }
 
     /// A transaction or query took `time`. `code` is the database's own name of what went wrong; empty: nothing.
@@ -78,13 +107,49 @@ impl Metrics {
         self.compact_total.get_or_create(&Outcome { result }).inc();
     }
 
+    pub(crate) fn revision(&self, revision: i64) {
+        self.revision.set(revision);
+    }
+
+    pub(crate) fn compact_revision(&self, revision: i64) {
+        self.compact_revision.set(revision);
+    }
+
     pub(crate) fn position(&self, revision: i64, compacted: i64) {
         self.revision.set(revision);
         self.compact_revision.set(compacted);
     }
 
     pub(crate) fn sizes(&self, database: i64, wal: i64) {
-        self.database_bytes.set(database);
-        self.wal_bytes.set(wal);
+        if let Some(sizes) = &self.sizes {
+            sizes.database.set(database);
+            sizes.wal.set(wal);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_what_prometheus_reads() {
+        let metrics = Metrics::default();
+        metrics.sql(Duration::from_millis(3), "");
+        metrics.compacted(true);
+        metrics.position(7, 3);
+        let text = metrics.text();
+        for line in [
+            "# TYPE kine_sql_total counter",
+            "kine_sql_total{error_code=\"\"} 1",
+            "kine_sql_time_seconds_count{error_code=\"\"} 1",
+            "kine_compact_total{result=\"success\"} 1",
+            "kine_current_revision 7",
+            "kine_compact_revision 3",
+        ] {
+            assert!(text.lines().any(|there| there == line), "{line} is not in {text}");
+        }
+        assert!(!text.contains("EOF") && !text.contains("kine_wal"), "{text}");
+        assert!(Metrics::of_file().text().contains("kine_wal_size_bytes 0"));
     }
 }

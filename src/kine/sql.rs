@@ -20,7 +20,6 @@ mod pool;
 pub mod postgres;
 mod query;
 mod statement;
-pub mod tls;
 mod view;
 mod writer;
 
@@ -39,13 +38,14 @@ use self::{
     driver::Driver,
     follow::Follower,
     lease::Ends,
-    pool::{Backoff, Limits, Pool},
+    pool::{Limits, Pool},
     query::RangeQuery,
     statement::Statement,
     writer::{Write, Writer},
 };
 use crate::{
-    Datastore, Error, KeyValue, Lease, LeaseId, Range, Revision, Status, Txn, TxnResponse, Watch,
+    Datastore, Error, KeyValue, Lease, LeaseId, Metrics, Range, Revision, Status, Txn, TxnResponse, Watch,
+    backoff::Backoff,
     op::{Op, Outcome},
     watch::{self, History, Hub, Interval, Joined, Position},
 };
@@ -177,6 +177,11 @@ impl Sql {
         self.pool.close();
         self.hub.close();
         Ok(())
+    }
+
+    /// What it counts, to be registered with what shows metrics.
+    pub fn metrics(&self) -> &Metrics {
+        self.pool.driver().metrics()
     }
 
     fn open_or_closed(&self) -> Result<(), Error> {

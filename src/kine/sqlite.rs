@@ -128,7 +128,7 @@ impl Sqlite {
         let hub = Arc::new(Hub::new(position));
         let (requests, received) = mpsc::channel();
         let interval = options.progress_interval;
-        let metrics = Metrics::default();
+        let metrics = Metrics::of_file();
         let writer = Writer {
             conn,
             path: path.to_owned(),

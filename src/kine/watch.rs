@@ -34,7 +34,8 @@ pub(crate) trait History: Send + Sync + 'static {
     async fn events(&self, interval: &Interval, after: Revision, limit: usize) -> Result<(Position, Stretch), Error>;
 }
 
-/// Events in one batch at most, so that a watch's buffer, which counts batches, bounds its events too.
+/// Events in one batch, so that a watch's buffer, which counts batches, bounds its events too. More only if they are of
+/// one revision.
 const BATCH: usize = 32;
 /// Events read from the table at once.
 const STRETCH: usize = 128;
@@ -52,7 +53,7 @@ pub(crate) struct Interval {
 }
 
 impl Interval {
-    fn contains(&self, key: &Bytes) -> bool {
+    pub(crate) fn contains(&self, key: &Bytes) -> bool {
         self.start <= *key && (self.end == UNBOUNDED || *key < self.end)
     }
 }
@@ -205,9 +206,8 @@ impl Hub {
 impl Watcher {
     /// Passes on the events it is about. False if it is to be dropped.
     fn send(&mut self, events: &[Event]) -> bool {
-        let mut own = events.iter().filter(|event| self.interval.contains(event.key())).cloned().peekable();
-        while own.peek().is_some() {
-            let batch: Vec<Event> = own.by_ref().take(BATCH).collect();
+        let own = events.iter().filter(|event| self.interval.contains(event.key())).cloned();
+        for batch in batches(own) {
             let told = batch.last().map_or(self.told, Event::revision);
             if let Err(error) = self.sender.try_send(WatchBatch::Events(batch)) {
                 if matches!(error, TrySendError::Full(_)) {
@@ -229,6 +229,19 @@ impl Watcher {
         }
         !self.sender.is_closed()
     }
+}
+
+/// Events in batches, none of which ends within a revision.
+pub(crate) fn batches(events: impl Iterator<Item = Event>) -> impl Iterator<Item = Vec<Event>> {
+    let mut events = events.peekable();
+    std::iter::from_fn(move || {
+        let mut batch: Vec<Event> = events.by_ref().take(BATCH).collect();
+        let last = batch.last()?.revision();
+        while let Some(event) = events.next_if(|event| event.revision() == last) {
+            batch.push(event);
+        }
+        Some(batch)
+    })
 }
 
 /// The newest events: all those after `after`.
@@ -272,9 +285,7 @@ pub(crate) async fn catch_up(
             // Compaction overtook it, or the datastore closed: the receiver learns which when it watches again.
             Err(error) => return tracing::debug!(%error, "ended a watch of the past"),
         };
-        let mut events = stretch.events.into_iter().peekable();
-        while events.peek().is_some() {
-            let batch = events.by_ref().take(BATCH).collect();
+        for batch in batches(stretch.events.into_iter()) {
             if sender.send(WatchBatch::Events(batch)).await.is_err() {
                 return;
             }

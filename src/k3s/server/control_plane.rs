@@ -14,7 +14,7 @@ use k3s_client::Informers;
 use k3s_env::Server;
 use k3s_kine::endpoint::{self, Opened};
 use k3s_kine::grpc::{self, Address, Listener};
-use k3s_kine::{Datastore, sql};
+use k3s_kine::{Datastore, tls};
 use k3s_supervisor::manifests::{self, Deployer};
 use k3s_supervisor::{Names, Tls, Token, private_dir};
 use rustls::pki_types::pem::PemObject;
@@ -158,7 +158,7 @@ fn datastore(config: &Server) -> endpoint::Options {
     let given = &config.datastore;
     endpoint::Options {
         endpoint: given.endpoint.clone().unwrap_or_default(),
-        tls: sql::tls::Files { ca: given.ca_file.clone(), cert: given.cert_file.clone(), key: given.key_file.clone() },
+        tls: tls::Files { ca: given.ca_file.clone(), cert: given.cert_file.clone(), key: given.key_file.clone() },
         sqlite_file: config.data_dir.state_db(),
         ..endpoint::Options::default()
     }

@@ -30,7 +30,9 @@ impl Compactor {
             if target <= 0 {
                 continue;
             }
-            if let Err(error) = compact(&self.pool, &self.hub, target).await {
+            let done = compact(&self.pool, &self.hub, target).await;
+            self.pool.driver().metrics().compacted(done.is_ok());
+            if let Err(error) = done {
                 tracing::warn!(%error, "cannot compact the datastore; trying again later");
             }
         }

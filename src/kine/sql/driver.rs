@@ -7,7 +7,7 @@ use super::{
     failure::Failure,
     statement::{NewRow, Row, Statement},
 };
-use crate::{LeaseId, Revision};
+use crate::{LeaseId, Metrics, Revision};
 
 /// A range of names for a query.
 #[derive(Debug, Clone)]
@@ -22,6 +22,9 @@ pub(super) struct Names {
 pub(super) trait Driver: Send + Sync + 'static {
     /// Where the database is, for people: no password.
     fn server(&self) -> &str;
+
+    /// Where its sessions count what they do.
+    fn metrics(&self) -> &Metrics;
 
     /// Makes the database and its tables, or completes those of kine.
     async fn prepare(&self) -> Result<(), Failure>;

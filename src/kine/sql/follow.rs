@@ -68,6 +68,7 @@ impl Follower {
             let position = self.pool.position().await?;
             // Another server may have compacted.
             self.hub.compacted(position.compacted);
+            self.pool.driver().metrics().position(position.current, position.compacted);
             if position.current < told {
                 let now = position.current;
                 tracing::error!(told, now, "the database has gone back: it lost what it had acknowledged");

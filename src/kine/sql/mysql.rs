@@ -21,7 +21,7 @@ use super::{
     failure::Failure,
     statement::{NewRow, Statement, entry},
 };
-use crate::{Error, LeaseId, Revision, UNBOUNDED};
+use crate::{Error, LeaseId, Metrics, Revision, UNBOUNDED};
 
 /// The time between two looks for others' writes.
 const LOOK: Duration = Duration::from_millis(100);
@@ -34,11 +34,12 @@ const LONGEST_KEY: usize = 630;
 /// [`Error::Unavailable`] if the server can't be reached, [`Error::Denied`] if it lets nobody in with such a name and
 /// password, [`Error::Schema`] if the table in the database is not kine's, [`Error::Backend`] for the rest.
 pub async fn open(endpoint: Endpoint, options: Options) -> Result<Sql, Error> {
-    Sql::open(Arc::new(MySql { endpoint }), options).await
+    Sql::open(Arc::new(MySql { endpoint, metrics: Metrics::default() }), options).await
 }
 
 struct MySql {
     endpoint: Endpoint,
+    metrics: Metrics,
 }
 
 #[async_trait]
@@ -47,12 +48,16 @@ impl Driver for MySql {
         &self.endpoint.server
     }
 
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     async fn prepare(&self) -> Result<(), Failure> {
-        schema::prepare(&self.endpoint).await
+        schema::prepare(&self.endpoint, &self.metrics).await
     }
 
     async fn connect(&self) -> Result<Box<dyn Session>, Failure> {
-        Ok(Box::new(MySession::connect(&self.endpoint, true).await?))
+        Ok(Box::new(MySession::connect(&self.endpoint, true, &self.metrics).await?))
     }
 
     async fn changed(&self) {

@@ -13,11 +13,8 @@ use super::{
     failure::Failure,
     statement::{Row, Statement},
 };
-use crate::Error;
+use crate::{Error, backoff::Backoff};
 
-/// The wait after the first failure; it doubles up to [`PAUSE_MOST`].
-const PAUSE: Duration = Duration::from_millis(50);
-const PAUSE_MOST: Duration = Duration::from_secs(2);
 /// A connection that was not used for so long is not used again: servers close those that rest, as some are told to here.
 pub(super) const RESTED: Duration = Duration::from_secs(30);
 /// Connections at once where there is no limit: more only wait for each other's locks and the server's processors.
@@ -143,31 +140,4 @@ impl Pool {
 enum Attempt {
     Closed,
     Failed(Failure),
-}
-
-/// Waits between tries.
-pub(super) struct Backoff {
-    pause: Duration,
-    until: Instant,
-}
-
-impl Backoff {
-    pub(super) fn new(patience: Duration) -> Self {
-        Self { pause: PAUSE, until: Instant::now() + patience }
-    }
-
-    /// How much time there is for another try.
-    pub(super) fn left(&self) -> Duration {
-        self.until.saturating_duration_since(Instant::now()).max(PAUSE)
-    }
-
-    /// Waits before the next try. False if there is no time for one.
-    pub(super) async fn pause(&mut self) -> bool {
-        if Instant::now() + self.pause >= self.until {
-            return false;
-        }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(PAUSE_MOST);
-        true
-    }
 }

@@ -23,7 +23,7 @@ use super::{
     failure::Failure,
     statement::{NewRow, Param, Statement, entry},
 };
-use crate::{Error, LeaseId, Revision};
+use crate::{Error, LeaseId, Metrics, Revision};
 
 /// The channel of notifications.
 const CHANNEL: &str = "kine";
@@ -38,11 +38,12 @@ const LONGEST_KEY: usize = 2000;
 /// [`Error::Unavailable`] if the server can't be reached, [`Error::Denied`] if it lets nobody in with such a name and
 /// password, [`Error::Schema`] if the table in the database is not kine's, [`Error::Backend`] for the rest.
 pub async fn open(endpoint: Endpoint, options: Options) -> Result<Sql, Error> {
-    Sql::open(Arc::new(Postgres { endpoint, listener: Mutex::default() }), options).await
+    Sql::open(Arc::new(Postgres { endpoint, metrics: Metrics::default(), listener: Mutex::default() }), options).await
 }
 
 struct Postgres {
     endpoint: Endpoint,
+    metrics: Metrics,
     listener: Mutex<Option<Listener>>,
 }
 
@@ -68,6 +69,10 @@ impl Driver for Postgres {
         &self.endpoint.server
     }
 
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     async fn prepare(&self) -> Result<(), Failure> {
         let client = match session::connect(&self.endpoint, None, None).await {
             Err(Failure::Schema(_)) => {
@@ -84,7 +89,7 @@ impl Driver for Postgres {
         // Should this host vanish in the middle of a transaction, the others need not wait long for its lock.
         let timeout = "SET idle_in_transaction_session_timeout = '15s'";
         client.batch_execute(timeout).await.map_err(|error| session::failure(&error))?;
-        Ok(Box::new(PgSession::new(client)))
+        Ok(Box::new(PgSession::new(client, self.metrics.clone())))
     }
 
     async fn changed(&self) {

@@ -16,13 +16,14 @@ use super::{
     driver::{Driver, Session},
     failure::Failure,
     op::{self, Past},
-    pool::{Backoff, RESTED},
+    pool::RESTED,
     query::{self, RangeQuery, Refusal, range_of},
     statement::Statement,
     view::{Needs, View},
 };
 use crate::{
     Error, TxnOp,
+    backoff::Backoff,
     op::{Op, Outcome},
     watch::{Hub, Position},
 };

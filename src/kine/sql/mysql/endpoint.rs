@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use mysql_async::{ClientIdentity, OptsBuilder, SslOpts};
 
-use super::super::tls::Files;
-use crate::endpoint::Error;
+use crate::{
+    endpoint::Error,
+    tls::{self, Files},
+};
 
 /// The database, if the endpoint names none.
 const DATABASE: &str = "kubernetes";
@@ -112,7 +114,7 @@ impl Endpoint {
             Some("true") | None => {
                 let Some(ca) = &files.ca else {
                     let what = "verifying the server of the datastore".into();
-                    return Err(super::super::tls::Error::NoAuthority { what }.into());
+                    return Err(tls::Error::NoAuthority { what }.into());
                 };
                 files.check()?;
                 let ssl = ssl.with_disable_built_in_roots(true).with_root_certs(vec![ca.clone().into()]);

@@ -13,6 +13,7 @@ use super::{
     Endpoint,
     session::MySession,
 };
+use crate::Metrics;
 
 /// The columns of kine's table.
 const COLUMNS: [&str; 9] =
@@ -50,14 +51,14 @@ const REST: [&str; 5] = [
 ];
 
 /// Makes what is missing, while other servers wait for it.
-pub(super) async fn prepare(endpoint: &Endpoint) -> Result<(), Failure> {
-    let mut session = match MySession::connect(endpoint, true).await {
+pub(super) async fn prepare(endpoint: &Endpoint, metrics: &Metrics) -> Result<(), Failure> {
+    let mut session = match MySession::connect(endpoint, true, metrics).await {
         Err(Failure::Schema(_)) => {
-            let mut session = MySession::connect(endpoint, false).await?;
+            let mut session = MySession::connect(endpoint, false, metrics).await?;
             let name = endpoint.database.replace('`', "``");
             execute(&mut session, format!("CREATE DATABASE IF NOT EXISTS `{name}`")).await?;
             tracing::info!(server = endpoint.server, database = endpoint.database, "made the database");
-            MySession::connect(endpoint, true).await?
+            MySession::connect(endpoint, true, metrics).await?
         }
         connected => connected?,
     };

@@ -1,5 +1,7 @@
 //! A connection to MySQL or MariaDB.
 
+use std::time::Instant;
+
 use async_trait::async_trait;
 use mysql_async::{Conn, DriverError, Error, IoError, Value, consts::ColumnType, prelude::Queryable};
 
@@ -11,6 +13,7 @@ use super::{
     },
     Endpoint,
 };
+use crate::Metrics;
 
 /// What each connection is told first. Names and values are bytes; what does not fit is an error. Should this host
 /// vanish in the middle of a transaction, the others need not wait long for its lock.
@@ -21,31 +24,47 @@ const INIT: [&str; 3] = [
 ];
 
 /// A connection.
-pub(super) struct MySession(Conn);
+pub(super) struct MySession {
+    conn: Conn,
+    metrics: Metrics,
+}
 
 impl MySession {
     /// Connects to the endpoint's database, or to none of that server.
-    pub(super) async fn connect(endpoint: &Endpoint, database: bool) -> Result<Self, Failure> {
+    pub(super) async fn connect(endpoint: &Endpoint, database: bool, metrics: &Metrics) -> Result<Self, Failure> {
         let name = database.then(|| endpoint.database.clone());
         let options = endpoint.options.clone().db_name(name).init(INIT.to_vec());
         let connect = tokio::time::timeout(endpoint.connect_timeout, Conn::new(options));
         let late = |_| Failure::Unavailable(format!("no connection within {:?}", endpoint.connect_timeout));
-        connect.await.map_err(late)?.map(Self).map_err(|error| failure(&error))
+        let conn = connect.await.map_err(late)?.map_err(|error| failure(&error))?;
+        Ok(Self { conn, metrics: metrics.clone() })
+    }
+
+    /// `wrong` becomes the number of the server's error, if there is one.
+    async fn exchange(&mut self, statements: &[Statement], wrong: &mut String) -> Result<Vec<Vec<Row>>, Failure> {
+        let text: Vec<_> = statements.iter().map(|statement| statement.sql.as_ref()).collect();
+        let mut failed = |error: Error| {
+            *wrong = code(&error).map_or_else(|| "other".to_owned(), |code| code.to_string());
+            failure(&error)
+        };
+        let mut result = self.conn.query_iter(text.join(";\n")).await.map_err(&mut failed)?;
+        let mut answers = Vec::with_capacity(statements.len());
+        for _ in statements {
+            let rows: Vec<mysql_async::Row> = result.collect().await.map_err(&mut failed)?;
+            answers.push(rows.into_iter().map(row).collect::<Result<_, _>>()?);
+        }
+        Ok(answers)
     }
 }
 
 #[async_trait]
 impl Session for MySession {
     async fn run(&mut self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>, Failure> {
-        let text: Vec<_> = statements.iter().map(|statement| statement.sql.as_ref()).collect();
-        let failed = |error: Error| failure(&error);
-        let mut result = self.0.query_iter(text.join(";\n")).await.map_err(failed)?;
-        let mut answers = Vec::with_capacity(statements.len());
-        for _ in &statements {
-            let rows: Vec<mysql_async::Row> = result.collect().await.map_err(failed)?;
-            answers.push(rows.into_iter().map(row).collect::<Result<_, _>>()?);
-        }
-        Ok(answers)
+        let begun = Instant::now();
+        let mut wrong = String::new();
+        let done = self.exchange(&statements, &mut wrong).await;
+        self.metrics.sql(begun.elapsed(), &wrong);
+        done
     }
 }
 

@@ -8,11 +8,11 @@ use tokio_postgres::{
     config::{Host, SslMode},
 };
 
-use super::{
-    super::tls::{self, Files, Verify},
-    MakeTls,
+use super::MakeTls;
+use crate::{
+    endpoint::Error,
+    tls::{self, Files, Verify},
 };
-use crate::endpoint::Error;
 
 /// What kine connects to if the endpoint is only the scheme.
 const DEFAULT: &str = "postgres:postgres@localhost/";

@@ -1,6 +1,6 @@
 //! A connection to PostgreSQL.
 
-use std::{borrow::Cow, collections::HashMap, error::Error as StdError, future::poll_fn};
+use std::{borrow::Cow, collections::HashMap, error::Error as StdError, future::poll_fn, time::Instant};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -23,6 +23,7 @@ use super::{
     },
     Endpoint,
 };
+use crate::Metrics;
 
 /// Statements that are sent together: as many as `join_all` begins in their order.
 const TOGETHER: usize = 30;
@@ -105,11 +106,33 @@ pub(super) fn failure(error: &tokio_postgres::Error) -> Failure {
 pub(super) struct PgSession {
     client: Client,
     prepared: HashMap<Cow<'static, str>, tokio_postgres::Statement>,
+    metrics: Metrics,
 }
 
 impl PgSession {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client, prepared: HashMap::new() }
+    pub(super) fn new(client: Client, metrics: Metrics) -> Self {
+        Self { client, prepared: HashMap::new(), metrics }
+    }
+
+    async fn exchange(&mut self, statements: &[Statement]) -> Result<Vec<Vec<Row>>, tokio_postgres::Error> {
+        for Statement { sql, params } in statements {
+            // Those without parameters have numbers in their text, and are not worth keeping.
+            if !params.is_empty() && !self.prepared.contains_key(sql) {
+                let prepared = self.client.prepare(sql).await?;
+                self.prepared.insert(sql.clone(), prepared);
+            }
+        }
+        // All are sent before the first answer comes, in this order.
+        let mut answers = Vec::with_capacity(statements.len());
+        for some in statements.chunks(TOGETHER) {
+            let mut sent = Vec::with_capacity(some.len());
+            for statement in some {
+                sent.push(self.execute(statement));
+            }
+            answers.extend(join_all(sent).await);
+        }
+        // The first failure is the cause of those after it.
+        answers.into_iter().collect()
     }
 
     async fn execute(&self, statement: &Statement) -> Result<Vec<Row>, tokio_postgres::Error> {
@@ -131,24 +154,11 @@ impl PgSession {
 #[async_trait]
 impl Session for PgSession {
     async fn run(&mut self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>, Failure> {
-        for Statement { sql, params } in &statements {
-            // Those without parameters have numbers in their text, and are not worth keeping.
-            if !params.is_empty() && !self.prepared.contains_key(sql) {
-                let prepared = self.client.prepare(sql).await.map_err(|error| failure(&error))?;
-                self.prepared.insert(sql.clone(), prepared);
-            }
-        }
-        // All are sent before the first answer comes, in this order.
-        let mut answers = Vec::with_capacity(statements.len());
-        for some in statements.chunks(TOGETHER) {
-            let mut sent = Vec::with_capacity(some.len());
-            for statement in some {
-                sent.push(self.execute(statement));
-            }
-            answers.extend(join_all(sent).await);
-        }
-        // The first failure is the cause of those after it.
-        answers.into_iter().collect::<Result<_, _>>().map_err(|error| failure(&error))
+        let begun = Instant::now();
+        let done = self.exchange(&statements).await;
+        let code = done.as_ref().err().map(|error| error.code().map_or("other", SqlState::code));
+        self.metrics.sql(begun.elapsed(), code.unwrap_or_default());
+        done.map_err(|error| failure(&error))
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 pub trait Backend {
     type Store: Datastore;
 
-    /// A transaction with several writes takes one revision only, as in etcd.
+    /// A transaction with several writes takes one revision only, as in etcd, and can't write a key twice.
     const ONE_REVISION: bool = false;
 
     /// Opens the same datastore each time.
@@ -32,6 +32,8 @@ struct Model {
     states: Vec<BTreeMap<Bytes, KeyValue>>,
     events: Vec<Event>,
     compacted: Revision,
+    /// All that is done now is of this revision.
+    transaction: Option<Revision>,
 }
 
 impl Model {
@@ -45,6 +47,14 @@ impl Model {
 
     fn at(&self, revision: Revision) -> &BTreeMap<Bytes, KeyValue> {
         if revision == 0 { self.now() } else { &self.states[usize::try_from(revision - self.base).unwrap()] }
+    }
+
+    /// Begins a new state, if a write has one of its own.
+    fn step(&mut self) -> Revision {
+        if self.transaction != Some(self.current()) {
+            self.states.push(self.now().clone());
+        }
+        self.current()
     }
 
     /// What a write must answer: `value` none is a deletion, `expected` none a creation.
@@ -62,21 +72,17 @@ impl Model {
 
     fn put(&mut self, key: &Bytes, value: Bytes) {
         let previous = self.now().get(key).cloned();
-        let revision = self.current() + 1;
+        let revision = self.step();
         let create_revision = previous.as_ref().map_or(revision, |kv| kv.create_revision);
         let version = previous.as_ref().map_or(1, |kv| kv.version + 1);
         let kv = KeyValue { key: key.clone(), value, create_revision, mod_revision: revision, version, lease: 0 };
-        let mut state = self.now().clone();
-        state.insert(key.clone(), kv.clone());
-        self.states.push(state);
+        self.states.last_mut().unwrap().insert(key.clone(), kv.clone());
         self.events.push(Event::Put { kv, previous });
     }
 
     fn delete(&mut self, key: &Bytes) {
-        let revision = self.current() + 1;
-        let mut state = self.now().clone();
-        let previous = state.remove(key).unwrap();
-        self.states.push(state);
+        let revision = self.step();
+        let previous = self.states.last_mut().unwrap().remove(key).unwrap();
         self.events.push(Event::Delete { revision, previous });
     }
 
@@ -157,7 +163,7 @@ pub async fn run<B: Backend>(backend: &B, seed: u64, steps: usize) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut store = backend.open().await;
     let base = store.current_revision().await.unwrap();
-    let mut model = Model { base, states: vec![BTreeMap::new()], events: Vec::new(), compacted: 0 };
+    let mut model = Model { base, states: vec![BTreeMap::new()], events: Vec::new(), compacted: 0, transaction: None };
     let mut watching: Vec<Watching> = Vec::new();
     let place = |path: &str| Bytes::from(format!("/{seed}{path}"));
     let keys: Vec<Bytes> = (0..12).map(|n| place(&format!("/{}/{}", n % 3, n))).collect();
@@ -261,7 +267,10 @@ async fn transact(
         operator: Operator::Equal,
         target: Target::ModRevision(expected.unwrap_or(0)),
     };
-    let several = !one_revision && model.range(0, start, end).len() < 3;
+    let several = match one_revision {
+        true => !(start..end).contains(&key),
+        false => model.range(0, start, end).len() < 3,
+    };
     let success = if several { vec![put, range.clone(), delete] } else { vec![range.clone(), put] };
     let txn = Txn { compare: vec![compare], success, failure: vec![range] };
     let response = store.txn(txn).await.unwrap();
@@ -276,6 +285,7 @@ async fn transact(
     if !(succeeded && several) {
         assert_eq!(ranges(&response.results), model.range(0, start, end));
     }
+    model.transaction = one_revision.then_some(model.current() + 1);
     if succeeded {
         model.put(key, value);
     }
@@ -288,6 +298,7 @@ async fn transact(
         assert_eq!(response.results[0], TxnResult::Put { previous: there });
         assert_eq!(response.results[2], TxnResult::Delete { previous: deleted });
     }
+    model.transaction = None;
     assert_eq!(response.revision, model.current());
 }
 

@@ -13,7 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use k3s_kine::{
     Datastore, Event, Revision, UNBOUNDED, Watch, WatchBatch,
-    sql::{Options, Sql, mysql, postgres, tls::Files},
+    sql::{Options, Sql, mysql, postgres},
+    tls::Files,
 };
 
 use self::server::{Kind, Server};

@@ -1,4 +1,4 @@
-//! TLS towards database servers.
+//! TLS towards the servers of a datastore.
 
 use std::{
     path::{Path, PathBuf},
@@ -52,14 +52,31 @@ impl Files {
         self.config(Verify::Full).map(drop)
     }
 
-    /// What a client shows and trusts.
-    pub(super) fn config(&self, verify: Verify) -> Result<ClientConfig, Error> {
+    /// What a client shows and trusts: the given authorities, and without any nobody.
+    pub(crate) fn config(&self, verify: Verify) -> Result<ClientConfig, Error> {
         let mut roots = RootCertStore::empty();
         if let Some(ca) = &self.ca {
             for certificate in certificates(ca)? {
                 roots.add(certificate).map_err(|error| Error::file(ca, &error))?;
             }
         }
+        self.config_trusting(roots, verify)
+    }
+
+    /// The same, but without a given authority those of this machine are trusted.
+    pub(crate) fn config_or_native(&self) -> Result<ClientConfig, Error> {
+        if self.ca.is_some() {
+            return self.config(Verify::Full);
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            return Err(Error::NoAuthority { what: "https:// without authorities on this machine".into() });
+        }
+        self.config_trusting(roots, Verify::Full)
+    }
+
+    fn config_trusting(&self, roots: RootCertStore, verify: Verify) -> Result<ClientConfig, Error> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -100,10 +117,15 @@ pub enum Error {
     #[error("cannot use {}: {detail}", path.display())]
     File { path: PathBuf, detail: String },
     /// A certificate without a key, or the other way round.
-    #[error("a client certificate needs both --datastore-certfile and --datastore-keyfile")]
+    #[error(
+        "a client certificate needs both its file and its key's: --datastore-certfile and --datastore-keyfile \
+             (k3s kine: --cert-file and --key-file)"
+    )]
     Half,
     /// A server can only be verified by something.
-    #[error("{what} needs --datastore-cafile: there is nothing to verify the server's certificate with")]
+    #[error(
+        "{what} needs --datastore-cafile (k3s kine: --ca-file): there is nothing to verify the server's certificate with"
+    )]
     NoAuthority { what: String },
     /// The TLS library does not want it.
     #[error("cannot set up TLS: {detail}")]
@@ -118,7 +140,7 @@ impl Error {
 
 /// What of the server's certificate is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verify {
+pub(crate) enum Verify {
     /// That it is from the authority and for this host.
     Full,
     /// That it is from the authority.
