@@ -15,6 +15,8 @@ use crate::{authentication, relay};
 pub struct Config {
     /// Where everything is kept.
     pub datastore: Arc<dyn Datastore>,
+    /// What the datastore counts, to be shown at `/metrics`.
+    pub datastore_metrics: Option<k3s_kine::Metrics>,
     /// What is encrypted there (`--encryption-provider-config`).
     pub encryption: Arc<Encryption>,
     /// Where the addresses of services come from (`--service-cidr`): one range, or one per family.
@@ -36,6 +38,7 @@ impl Config {
     pub fn new(datastore: Arc<dyn Datastore>, advertise_address: IpAddr) -> Self {
         Self {
             datastore,
+            datastore_metrics: None,
             encryption: Arc::default(),
             service_cidrs: vec![IpNet::from(ipnet::Ipv4Net::new_assert([10, 43, 0, 0].into(), 16))],
             node_ports: 30000..=32767,

@@ -30,6 +30,9 @@ pub(crate) fn handle(server: &ApiServer) -> Response<Body> {
         let help = "Resident memory size in bytes.";
         metric("process_resident_memory_bytes", "gauge", help, &[(String::new(), bytes)]);
     }
+    if let Some(datastore) = &server.config().datastore_metrics {
+        out.push_str(&datastore.text());
+    }
     let mut response = Response::new(Body::from(out));
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8; escaping=underscores");
     response.headers_mut().insert(CONTENT_TYPE, content_type);

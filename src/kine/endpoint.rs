@@ -23,8 +23,8 @@ pub struct Options {
     pub sqlite_file: PathBuf,
     /// `--datastore-max-open-connections`; 0: as many as are of use.
     pub max_open_connections: u32,
-    /// `--datastore-max-idle-connections`; 0: kine's two.
-    pub max_idle_connections: u32,
+    /// `--datastore-max-idle-connections`; 0: kine's two; less: none.
+    pub max_idle_connections: i64,
     /// `--datastore-connection-max-lifetime`.
     pub connection_max_lifetime: Option<Duration>,
     /// How long a request waits for a server that is away; `None`: 20 s.

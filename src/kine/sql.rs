@@ -66,8 +66,8 @@ pub struct Options {
     pub progress_interval: Duration,
     /// Connections at once; 0: as many as are of use. At least three are made.
     pub max_open_connections: u32,
-    /// Connections kept although nothing uses them; 0: two.
-    pub max_idle_connections: u32,
+    /// Connections kept although nothing uses them; 0: two; less: none.
+    pub max_idle_connections: i64,
     /// The age at which a connection is not used again.
     pub connection_max_lifetime: Option<Duration>,
     /// How long a request waits for a server that is away.
@@ -115,7 +115,7 @@ impl Sql {
         let idle = if options.max_idle_connections == 0 { 2 } else { options.max_idle_connections };
         let limits = Limits {
             open: options.max_open_connections,
-            idle: usize::try_from(idle).unwrap_or(usize::MAX),
+            idle: usize::try_from(idle).unwrap_or(0),
             lifetime: options.connection_max_lifetime,
         };
         let patience = options.request_timeout;

@@ -42,9 +42,10 @@ impl Feed {
                     }
                 }
                 Err(Error::Datastore(DatastoreError::Closed)) => return,
-                Err(Error::Datastore(DatastoreError::Compacted { .. })) => {
+                // A revision that has not happened yet, but was seen: the datastore was set back to an older state.
+                Err(Error::Datastore(error @ (DatastoreError::Compacted { .. } | DatastoreError::Future { .. }))) => {
                     // Changes have been missed: what is cached can't be trusted any more.
-                    tracing::warn!(after, "the feed fell behind the last compaction; caches are read again");
+                    tracing::warn!(after, %error, "the feed has missed changes; caches are read again");
                     match datastore.current_revision().await {
                         Ok(revision) => {
                             self.reset();

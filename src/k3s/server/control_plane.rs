@@ -61,6 +61,7 @@ impl ControlPlane {
 
         let listeners = host.api_listeners(config)?;
         let mut settings = api_config(config, host, &tls, datastore.store.clone())?;
+        settings.datastore_metrics = Some(datastore.metrics().clone());
         let reloaded = encryption(config, &mut settings)?;
         let api = ApiServer::start(settings).await?;
         let server_tls = serve::tls(serving_certificate(&tls)?, api.authenticator().client_ca_names())?;
