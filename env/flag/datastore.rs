@@ -17,7 +17,7 @@ pub static FLAGS: &[Flag] = &[
         "datastore-endpoint",
         Type::Text,
         DB,
-        "Datastore as a URL: postgres://, mysql:// (MariaDB as well), or sqlite:// for a file",
+        "Datastore as a URL: postgres://, mysql:// (MariaDB as well), https://A:2379,https://B:2379 (etcd), or sqlite:// for a file",
     )
     .variable("K3S_DATASTORE_ENDPOINT")
     .only(Server),

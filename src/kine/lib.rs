@@ -1,10 +1,18 @@
-//! Kine: etcd's semantics (revisions, ranges, compare-and-swap, watches, compaction) over SQLite.
+//! Kine: etcd's semantics (revisions, ranges, compare-and-swap, transactions, watches, leases, compaction) over SQLite,
+//! PostgreSQL, MySQL and MariaDB, or an etcd.
 //!
 //! It has two faces: [`Datastore`] for the API server in the same process, and etcd v3 over gRPC ([`grpc`]) for
 //! everything else.
 //!
-//! [`Datastore`] is the contract the API server is written against. [`sqlite::Sqlite`] keeps it in one file, in the
-//! table layout of kine, so that the `state.db` of an existing k3s server opens as it is:
+//! [`Datastore`] is the contract the API server is written against. It is kept by
+//!
+//! - [`sqlite::Sqlite`] in one file, for one server,
+//! - [`sql::Sql`] in a database server, for several ([`sql::postgres`], [`sql::mysql`]),
+//! - [`etcd::Etcd`] in an etcd cluster, for several as well.
+//!
+//! [`endpoint::open`] opens whichever `--datastore-endpoint` names. Tables are those of kine, so the `state.db` or the
+//! database of an existing k3s server opens as it is. All show what they count by kine's names ([`Metrics`]).
+//!
 //!
 //! ```
 //! use k3s_kine::{Datastore, sqlite::{Options, Sqlite}};

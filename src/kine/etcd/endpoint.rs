@@ -88,7 +88,7 @@ fn address(url: &str, config: Option<&Arc<ClientConfig>>) -> Result<Address, Err
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = match authority.as_str().strip_prefix(authority.host()) {
         Some("") => PORT,
-        _ => authority.port_u16().ok_or_else(|| bad("its port is none"))?,
+        _ => authority.port_u16().ok_or_else(|| bad("its port is no number up to 65535"))?,
     };
     if host.is_empty() {
         return Err(bad("there is no host in it"));
@@ -137,8 +137,8 @@ mod tests {
             ("http://a:2379,ftp://b", "begins with http:// or https://"),
             ("http://me:secret@a:2379", "client certificates"),
             ("http://a:2379/v2", "has no path"),
-            ("http://a:port", "no URL"),
-            ("http://a:99999", "port"),
+            ("http://a:port", "its port is no number"),
+            ("http://a:99999", "its port is no number"),
             ("http://", "no URL"),
             (" , ", "names no member"),
         ] {

@@ -68,6 +68,7 @@ pub(super) async fn compact(pool: &Pool, hub: &Hub, target: Revision) -> Result<
         ];
         pool.run("compact", &statements).await?;
         hub.compacted(upto);
+        pool.driver().metrics().compact_revision(upto);
         done = upto;
     }
     tracing::debug!(revision = target, "compacted");

@@ -98,6 +98,7 @@ impl Writer {
                     if std::mem::take(&mut self.failing) {
                         tracing::info!(server = self.driver.server(), "the datastore can be written to again");
                     }
+                    self.driver.metrics().revision(position.current);
                     // Before the answers: who has one finds its write at the current revision.
                     if !self.hub.publish_after(begun, position, events) {
                         self.written.notify_one();

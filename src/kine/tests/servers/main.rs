@@ -2,6 +2,7 @@
 
 mod access;
 mod certificates;
+mod face;
 mod log;
 #[path = "../model/mod.rs"]
 mod model;

@@ -1,0 +1,66 @@
+//! etcd's own client (package etcd-client) against the gRPC face over each database server, as `k3s kine` serves it.
+
+use k3s_kine::{
+    endpoint,
+    grpc::{self, Listener},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_serves_etcdctl() {
+    serves_etcdctl(&Server::start(Kind::Postgres)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_serves_etcdctl() {
+    serves_etcdctl(&Server::start(Kind::Mariadb)).await;
+}
+
+async fn serves_etcdctl(server: &Server) {
+    let endpoint = server.endpoint("k3s:secret", "kine");
+    let opened = endpoint::open(&endpoint::Options { endpoint, ..Default::default() }).await.unwrap();
+    let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap(), None).await.unwrap();
+    let url = listener.url();
+    let closing = CancellationToken::new();
+    let serving = tokio::spawn(grpc::serve(opened.store.clone(), listener, closing.clone()));
+    let run = async |args: &[&str]| {
+        let mut command = tokio::process::Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").arg("--endpoints").arg(&url).args(args).kill_on_drop(true);
+        let output = tokio::time::timeout(Duration::from_secs(30), command.output()).await.expect("etcdctl").unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.success(), text(output.stdout) + &text(output.stderr))
+    };
+    let must = async |args: &[&str]| {
+        let (success, said) = run(args).await;
+        assert!(success, "{args:?}: {said}");
+        said
+    };
+
+    assert_eq!(must(&["put", "/a/1", "one"]).await, "OK\n");
+    must(&["put", "/a/2", "two"]).await;
+    assert_eq!(must(&["get", "/a/", "--prefix"]).await, "/a/1\none\n/a/2\ntwo\n");
+    assert_eq!(must(&["get", "/a/1", "--print-value-only", "--rev", "2"]).await, "one\n");
+    let granted = must(&["lease", "grant", "100"]).await;
+    let lease = granted.split(' ').nth(1).unwrap();
+    must(&["put", "/leased", "v", "--lease", lease]).await;
+    assert!(must(&["lease", "timetolive", lease, "--keys"]).await.contains("/leased"), "{granted}");
+    must(&["lease", "revoke", lease]).await;
+    assert_eq!(must(&["get", "/leased"]).await, "");
+    assert_eq!(must(&["del", "/a/", "--prefix"]).await, "2\n");
+    let current = opened.store.current_revision().await.unwrap();
+    must(&["compaction", &current.to_string()]).await;
+    let (success, said) = run(&["get", "/a/1", "--rev", "2"]).await;
+    assert!(!success && said.contains("compacted"), "{said}");
+    assert!(must(&["endpoint", "status"]).await.contains(&url));
+    let (success, said) = run(&["snapshot", "save", &server.path("snapshot").display().to_string()]).await;
+    assert!(!success && said.contains("use the database's own tools"), "{said}");
+
+    let counted = opened.metrics().text();
+    assert!(counted.contains("kine_sql_total{error_code=\"\"}"), "{counted}");
+    assert!(counted.contains(&format!("kine_compact_revision {current}")), "{counted}");
+    closing.cancel();
+    serving.await.unwrap().unwrap();
+    opened.close().await.unwrap();
+}
