@@ -11,6 +11,7 @@ use k3s_vm_tests::{Image, Machine, Payload};
 const PATIENCE: Duration = Duration::from_secs(240);
 
 const PODS: &str = include_str!("pods.yaml");
+const WHO: &str = include_str!("who.yaml");
 /// Functions that every script has.
 const PRELUDE: &str = include_str!("prelude.sh");
 const DELEGATE: &str = "[Service]\nDelegate=cpu cpuset io memory pids\n";
@@ -34,6 +35,7 @@ impl Scenarios {
             .file("root/checkout/systemd/k3s.service", 0o644, units::SERVER.as_bytes())
             .file("root/busybox.tar", 0o644, &busybox_image("k3s.test/busybox:1").docker_archive())
             .file("root/pods.yaml", 0o644, PODS.as_bytes())
+            .file("root/who.yaml", 0o644, WHO.as_bytes())
             .file("root/prelude.sh", 0o644, PRELUDE.as_bytes())
             .finish();
         let mut machine = Machine::boot(&image, &archive);
@@ -107,6 +109,15 @@ fn k3s_lives_with_systemd() {
          # The pids controller bites as well.
          echo 2 >$c/pids.max
          ! kubectl exec limited -- sh -c 'true & true & true & true & wait'",
+    );
+    on.run(
+        "a pod sees the address of a client of the machine",
+        "nic=$(ls /sys/class/net | grep -v '^lo$' | head -n 1)
+         ip address add 192.0.2.1/24 dev $nic; ip link set $nic up
+         apply /root/who.yaml
+         await eval 'busybox wget -qO- http://192.0.2.1:18080/cgi-bin/who >/tmp/who'
+         grep -w 192.0.2.1 /tmp/who
+         kubectl delete pod who; ip address delete 192.0.2.1/24 dev $nic",
     );
     on.run(
         "a restart leaves pods running",
