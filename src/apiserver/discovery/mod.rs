@@ -106,7 +106,12 @@ fn resources(rows: &[Row], group: &str, version: &str) -> Response<Body> {
         return if known { response::status(&Status::no_such_resource()) } else { response::page_not_found() };
     }
     let mut resources: Vec<Value> = of_version.iter().flat_map(|row| entries(row)).collect();
-    resources.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    // Of custom resources the status comes before the scale.
+    let owner = |name: &Value| name.as_str().unwrap_or_default().split('/').next().unwrap_or_default().to_owned();
+    match of_version.iter().any(|row| row.custom().is_some()) {
+        true => resources.sort_by_key(|entry| owner(&entry["name"])),
+        false => resources.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str())),
+    }
     // Only the core group's list leaves the version of its own kind out.
     document(&match group {
         "" => json!({"kind": "APIResourceList", "groupVersion": version, "resources": resources}),

@@ -13,7 +13,7 @@ pub struct Finding {
     pub reason: String,
 }
 
-/// The refusal of a validation: in the words of the first finding, with all of them as causes.
+/// The refusal of a validation: what is forbidden, in the words of the first finding, with all of them as causes.
 pub fn denied(at: &Attributes<'_>, new: &Value, findings: &[Finding]) -> Status {
     let mut status = refusal(at, new, findings.iter().map(|finding| finding.message.as_str()));
     let (code, reason) = match findings.first().map(|first| first.reason.as_str()) {
@@ -26,10 +26,11 @@ pub fn denied(at: &Attributes<'_>, new: &Value, findings: &[Finding]) -> Status 
     status
 }
 
-/// The refusal of a mutation that could not be done. `is_expression`: the first of them is about an expression, not
+/// The refusal of a mutation that could not be done, in the words of the first failure and no others. `is_expression`: the first of them is about an expression, not
 /// about the configuration.
 pub fn failed(at: &Attributes<'_>, new: &Value, messages: &[String], is_expression: bool) -> Status {
-    let mut status = refusal(at, new, messages.iter().map(String::as_str));
+    let status = refusal(at, new, messages.iter().map(String::as_str));
+    let mut status = status.with_message(messages.first().cloned().unwrap_or_default());
     if is_expression {
         status.reason = Some(Reason::Invalid);
     }
@@ -40,5 +41,5 @@ fn refusal<'m>(at: &Attributes<'_>, new: &Value, messages: impl Iterator<Item = 
     let causes: Vec<Cause> =
         messages.map(|message| Cause { message: message.to_owned(), ..Cause::default() }).collect();
     let first = causes.first().map(|cause| cause.message.clone()).unwrap_or_default();
-    at.forbidden(new, &first).with_details(|details| details.causes = causes).with_message(first)
+    at.forbidden(new, &first).with_details(|details| details.causes = causes)
 }

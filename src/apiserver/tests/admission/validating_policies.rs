@@ -29,6 +29,14 @@ async fn lift(cluster: &Cluster) {
 }
 
 fn denied(why: &str) -> String {
+    denied_map("m", why)
+}
+
+fn denied_map(name: &str, why: &str) -> String {
+    format!("configmaps {name:?} is forbidden: {}", sentence(why))
+}
+
+fn sentence(why: &str) -> String {
     format!("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: {why}")
 }
 
@@ -41,10 +49,10 @@ async fn a_policy_is_in_force_as_long_as_it_is_bound() {
     let cluster = Cluster::start().await;
     enforce(&cluster, validation("object.metadata.name == 'good'"), json!({})).await;
     cluster.map("good").await.ok();
-    let why = denied("failed expression: object.metadata.name == 'good'");
+    let why = "failed expression: object.metadata.name == 'good'";
     let bad = cluster.map("bad").await;
-    assert_eq!((bad.error(), &bad.value["reason"]), ((422, why.as_str()), &json!("Invalid")));
-    assert_eq!(bad.value["details"]["causes"], json!([{"message": why}]));
+    assert_eq!((bad.error(), &bad.value["reason"]), ((422, denied_map("bad", why).as_str()), &json!("Invalid")));
+    assert_eq!(bad.value["details"]["causes"], json!([{"message": sentence(why)}]));
     cluster.unregister(BINDINGS, "b").await;
     cluster.map("bad").await.ok();
 }
