@@ -5,7 +5,7 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use http::{Method, Request};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k3s_api::apply::{Writer, reset_fields};
 use k3s_api::authentication::UserInfo;
 use k3s_api::object::{self, at, section_mut, text};
@@ -21,8 +21,8 @@ use crate::{ApiServer, Body, Inner};
 pub(crate) const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// How long to wait for objects that are held by finalizers, or after a failure.
 const RETRY: Duration = Duration::from_millis(200);
-/// How long after a definition is marked its objects are deleted, on servers whose clocks agree.
-const SETTLE: SignedDuration = SignedDuration::from_millis(500);
+/// How long after a definition has been marked its objects are deleted.
+const SETTLE: Duration = Duration::from_millis(300);
 
 /// Follows the definitions as long as the server lives.
 pub(crate) async fn run(server: Weak<Inner>) {
@@ -203,7 +203,8 @@ async fn clean_up(server: &ApiServer, entry: &Entry) -> Result<bool, registry::E
         return Ok(false);
     }
     // Creates that were let in before the definition was marked are done by then, on every server.
-    if object::deletion_timestamp(&old).is_some_and(|marked| Timestamp::now().duration_since(marked) < SETTLE) {
+    let cache = registry.cache(known::custom_resource_definitions()).await?;
+    if cache.age(entry.revision()).is_some_and(|age| age < SETTLE) {
         return Ok(false);
     }
     if let Some(row) = row {

@@ -211,6 +211,14 @@ impl Cache {
         Ok((upto.max(after), changes))
     }
 
+    /// How long ago the change of that revision was seen; `None` if it has left the window.
+    pub(crate) fn age(&self, revision: Revision) -> Option<Duration> {
+        let state = self.state.read();
+        let index = state.window.partition_point(|change| change.revision < revision);
+        let change = state.window.get(index).filter(|change| change.revision == revision)?;
+        Some(change.at.elapsed())
+    }
+
     /// Where changes begin that [`Cache::changes`] still knows.
     pub fn window_start(&self) -> Revision {
         self.state.read().window_start
