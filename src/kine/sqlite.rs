@@ -1,7 +1,7 @@
 //! The datastore in one SQLite file.
 //!
-//! One thread writes (`writer`), some connections read (`reader`, `query`), and watches are served from what the writer
-//! has just committed (`watch`). The table is kine's (`schema`): an existing `state.db` opens as it is, and kine opens
+//! One connection writes (`writer`, and `inbox` for who uses it), some read (`reader`, `query`), and watches are served
+//! from what the writer has just committed (`watch`). The table is kine's (`schema`): an existing `state.db` opens as it is, and kine opens
 //! what this writes.
 //!
 //! Nothing polls, and there is no path for starting after a crash: each open is one.
@@ -13,6 +13,8 @@ mod connection;
 mod failure;
 mod grant;
 mod history;
+mod immediate;
+mod inbox;
 mod lease;
 mod lock;
 mod name;
@@ -27,7 +29,7 @@ mod writer;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -42,12 +44,13 @@ use self::{
     compact::Compactor,
     failure::Failure,
     grant::Grants,
+    inbox::{Requests, Submitted},
     lease::Leases,
     lock::Lock,
     op::{Op, Outcome},
     publisher::Publisher,
     reader::Readers,
-    writer::{Progress, Request, Write, Writer},
+    writer::{Progress, Request, Writer},
 };
 use crate::{
     Datastore, Error, KeyValue, Lease, LeaseId, Metrics, Range, Revision, Snapshot, Status, Txn, TxnResponse, Watch,
@@ -84,7 +87,7 @@ impl Default for Options {
 /// A [`Datastore`] in an SQLite file. Call [`Sqlite::close`] at the end; if the process dies instead, nothing that was
 /// acknowledged is lost.
 pub struct Sqlite {
-    requests: mpsc::Sender<Request>,
+    requests: Requests,
     readers: Arc<Readers>,
     hub: Arc<Hub>,
     grants: Arc<Grants>,
@@ -126,7 +129,6 @@ impl Sqlite {
         tracing::info!(path = %path.display(), revision = position.current, unclean, "opened the datastore");
 
         let hub = Arc::new(Hub::new(position));
-        let (requests, received) = mpsc::channel();
         let interval = options.progress_interval;
         let metrics = Metrics::of_file();
         let writer = Writer {
@@ -134,7 +136,6 @@ impl Sqlite {
             path: path.to_owned(),
             lock,
             hub: Arc::clone(&hub),
-            requests: received,
             position,
             compactor: Compactor::new(options.compact_interval, options.compact_retain, position.current),
             leases,
@@ -144,10 +145,9 @@ impl Sqlite {
             progress: Progress { interval, due: Instant::now() + interval },
             failing: false,
             metrics: metrics.clone(),
+            pace: Duration::ZERO,
         };
-        std::thread::Builder::new()
-            .name("kine-writer".into())
-            .spawn(move || writer.run())
+        let requests = Requests::start(writer)
             .map_err(|error| Failure::io(path, "start the datastore's writer", &error))?;
         Ok(Sqlite {
             requests,
@@ -207,10 +207,10 @@ impl Sqlite {
     }
 
     async fn write(&self, op: Op) -> Result<Outcome, Error> {
-        let (reply, answer) = oneshot::channel();
-        let write = Write { op, reply: Some(reply) };
-        self.requests.send(Request::Write(write)).map_err(|_| Error::Closed)?;
-        answer.await.unwrap_or(Err(Error::Closed))
+        match self.requests.write(op)? {
+            Submitted::Done(done) => done,
+            Submitted::Waits(answer) => answer.await.unwrap_or(Err(Error::Closed)),
+        }
     }
 
     /// Writes one key.
@@ -330,7 +330,7 @@ impl Datastore for Sqlite {
         }
         let (reply, answer) = oneshot::channel();
         let request = compact::Request { revision, reply };
-        self.requests.send(Request::Compact(request)).map_err(|_| Error::Closed)?;
+        self.requests.send(Request::Compact(request))?;
         answer.await.unwrap_or(Err(Error::Closed))
     }
 
@@ -361,7 +361,7 @@ impl Datastore for Sqlite {
 
     async fn defragment(&self) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request::Defragment(reply)).map_err(|_| Error::Closed)?;
+        self.requests.send(Request::Defragment(reply))?;
         answer.await.unwrap_or(Err(Error::Closed))
     }
 }

@@ -9,7 +9,7 @@ use std::{
         mpsc,
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
@@ -20,13 +20,21 @@ use super::{connection, failure::Failure};
 const START: i64 = 1000;
 /// Pages in the WAL (8 MiB) from which on it is to start anew.
 const RESTART: i64 = 2 * START;
-/// So many pages the writer puts into the file itself, to complete a checkpoint (2 MiB).
-const COMPLETE: i64 = START / 2;
-/// Pages in the WAL (16 MiB) from which on the writer does what is to do, and waits for readers. With readers that
+/// So many pages the writer puts into the file itself, to complete a checkpoint (512 KiB).
+const COMPLETE: i64 = 128;
+/// Pages in the WAL (12 MiB) from which on it is worth four times that.
+const LATE: i64 = 3 * START;
+/// Pages in the WAL (16 MiB) from which on the writer lets the thread catch up before it goes on.
+const BRAKE: i64 = 4 * START;
+/// For so long, each time.
+const REST: Duration = Duration::from_millis(8);
+/// Pages in the WAL (20 MiB) from which on the writer does what is to do, and waits for readers. With readers that
 /// always overlap it would else grow for ever.
-const INSIST: i64 = 4 * START;
+const INSIST: i64 = 5 * START;
 /// How long the writer waits for readers.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// How often the thread goes on with what was written meanwhile.
+const ROUNDS: u32 = 10;
 
 /// The thread that makes checkpoints, and what the last one left behind.
 pub(super) struct Checkpoint {
@@ -35,6 +43,8 @@ pub(super) struct Checkpoint {
     thread: Option<JoinHandle<()>>,
     /// After waiting for readers in vain, the length at which to try again.
     again_at: i64,
+    /// There is something that only the writer can do.
+    owed: bool,
 }
 
 impl Checkpoint {
@@ -50,7 +60,7 @@ impl Checkpoint {
                 let (running, path) = (Arc::clone(&running), path.to_owned());
                 move || {
                     while let Ok(()) = woken.recv() {
-                        if let Err(error) = wal_checkpoint(&conn, "PASSIVE") {
+                        if let Err(error) = catch_up(&conn) {
                             // Nothing is lost; the writer asks again.
                             tracing::warn!(path = %path.display(), %error, "cannot checkpoint the WAL");
                         }
@@ -59,29 +69,51 @@ impl Checkpoint {
                 }
             })
             .map_err(|error| Failure::io(path, "start the thread for checkpoints", &error))?;
-        Ok(Self { wake: Some(wake), running, thread: Some(thread), again_at: 0 })
+        Ok(Self { wake: Some(wake), running, thread: Some(thread), again_at: 0, owed: false })
     }
 
-    /// Has a checkpoint made, or completes one, if it is time for that.
-    pub(super) fn keep_short(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+    /// Has a checkpoint made, if it is time for that.
+    pub(super) fn note(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         let wal = wal_checkpoint(conn, "NOOP")?;
         let left = wal.pages - wal.done;
         let running = self.running.load(Ordering::Acquire);
-        if wal.pages >= INSIST.max(self.again_at) {
-            return self.insist(conn);
-        }
-        if running {
-            return Ok(());
-        }
-        if wal.pages >= RESTART && left > 0 && left <= COMPLETE {
-            wal_checkpoint(conn, "PASSIVE")?;
-        } else if left >= START
+        let complete = if wal.pages < LATE { COMPLETE } else { 4 * COMPLETE };
+        let restart = wal.pages >= RESTART && left > 0;
+        self.owed = wal.pages >= INSIST.max(self.again_at)
+            || if running { wal.pages >= BRAKE } else { restart && left <= complete };
+        if !running
+            && (left >= START || restart && left > complete)
             && let Some(wake) = &self.wake
         {
             self.running.store(true, Ordering::Release);
             if wake.try_send(()).is_err() {
                 self.running.store(false, Ordering::Release);
             }
+        }
+        Ok(())
+    }
+
+    /// How long until [`Checkpoint::keep_short`] is worth a call, as far as is known.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        self.owed.then_some(Duration::ZERO)
+    }
+
+    /// Has a checkpoint made, or completes one, if it is time for that.
+    pub(super) fn keep_short(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        self.note(conn)?;
+        if !std::mem::take(&mut self.owed) {
+            return Ok(());
+        }
+        let started = Instant::now();
+        while self.running.load(Ordering::Acquire) && started.elapsed() < REST {
+            std::thread::sleep(REST / 16);
+        }
+        let wal = wal_checkpoint(conn, "NOOP")?;
+        if wal.pages >= INSIST.max(self.again_at) {
+            return self.insist(conn);
+        }
+        if !self.running.load(Ordering::Acquire) && wal.pages - wal.done <= 4 * COMPLETE {
+            wal_checkpoint(conn, "PASSIVE")?;
         }
         Ok(())
     }
@@ -102,6 +134,18 @@ impl Checkpoint {
         // A panic in it was logged as one; nothing else is to do about it.
         let _ = self.thread.take().map(JoinHandle::join);
     }
+}
+
+/// Puts pages into the file until few are left, or until it is clear that the writer is as quick.
+fn catch_up(conn: &Connection) -> rusqlite::Result<()> {
+    for _ in 0..ROUNDS {
+        wal_checkpoint(conn, "PASSIVE")?;
+        let wal = wal_checkpoint(conn, "NOOP")?;
+        if wal.pages - wal.done <= COMPLETE {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Empties the WAL and cuts the database file where its free pages were given back. Waits a while for readers.

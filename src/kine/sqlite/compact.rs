@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::{
     checkpoint,
     history::History,
+    immediate::Immediate,
     schema::{COMPACT_REV_KEY, Position},
 };
 use crate::{Error, Event, Revision};
@@ -180,7 +181,7 @@ impl Compactor {
 /// and its deletion go together, since the value is what the deletion superseded.
 fn forget(conn: &mut Connection, position: Position, target: Revision, step: Duration) -> rusqlite::Result<Revision> {
     let started = Instant::now();
-    let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let tx = Immediate::begin(conn)?;
     let mut done = position.compacted;
     while done < target && started.elapsed() < step {
         let upto = target.min(done + PIECE);
@@ -222,7 +223,7 @@ fn shrinkable(conn: &Connection, spare: Spare) -> rusqlite::Result<bool> {
 /// Gives free pages back, for as long as a step may take. The file is cut at the next checkpoint.
 fn vacuum(conn: &mut Connection, spare: Spare) -> rusqlite::Result<()> {
     let started = Instant::now();
-    let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let tx = Immediate::begin(conn)?;
     while started.elapsed() < STEP && shrinkable(&tx, spare)? {
         let mut statement = tx.prepare_cached(&format!("PRAGMA incremental_vacuum({PIECE})"))?;
         let mut rows = statement.query([])?;

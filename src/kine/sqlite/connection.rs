@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use super::failure::Failure;
 
@@ -115,6 +115,9 @@ pub(super) fn plain(path: &Path) -> rusqlite::Result<Connection> {
 fn open(path: &Path, cache: i64) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.busy_timeout(BUSY)?;
+    // A plan is made once. SQLite would make it anew for every value that is bound where one of the partial indexes might
+    // serve, which is in the statement that every write begins with, and costs as much as the write itself.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.pragma_update(None, "cache_size", -cache)?;
     Ok(conn)
 }

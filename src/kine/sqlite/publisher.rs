@@ -3,7 +3,11 @@
 //! It is a task of the runtime, not a thread: who is woken from there is woken cheaply. While it is busy, commits gather,
 //! and are told together: the more watches there are, the fewer and larger batches they get.
 
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+    mpsc as std_mpsc,
+};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,7 +28,11 @@ pub(super) struct Committed {
 }
 
 /// The writer's end.
-pub(super) struct Publisher(mpsc::UnboundedSender<Message>);
+pub(super) struct Publisher {
+    messages: mpsc::UnboundedSender<Message>,
+    /// How many commits are not told yet.
+    untold: Arc<AtomicUsize>,
+}
 
 enum Message {
     Committed(Committed),
@@ -35,41 +43,52 @@ enum Message {
 impl Publisher {
     /// Starts the task. Must be called within a tokio runtime.
     pub(super) fn start(hub: Arc<Hub>) -> Self {
-        let (sender, messages) = mpsc::unbounded_channel();
-        tokio::spawn(run(hub, messages));
-        Self(sender)
+        let (messages, received) = mpsc::unbounded_channel();
+        let untold = Arc::new(AtomicUsize::new(0));
+        tokio::spawn(run(hub, received, Arc::clone(&untold)));
+        Self { messages, untold }
+    }
+
+    /// Whether something was committed that is not told yet.
+    pub(super) fn is_busy(&self) -> bool {
+        self.untold.load(Ordering::Acquire) > 0
     }
 
     /// Has it told, in the order of calls.
     pub(super) fn tell(&self, committed: Committed) {
+        self.untold.fetch_add(1, Ordering::Relaxed);
         // Without a runtime nobody waits for it.
-        let _ = self.0.send(Message::Committed(committed));
+        let _ = self.messages.send(Message::Committed(committed));
     }
 
     /// Waits until all is told, or nobody is left to be told.
     pub(super) fn flush(&self) {
         let (sender, flushed) = std_mpsc::channel();
-        if self.0.send(Message::Flush(sender)).is_ok() {
+        if self.messages.send(Message::Flush(sender)).is_ok() {
             // An error is the end of the runtime.
             let _ = flushed.recv();
         }
     }
 }
 
-async fn run(hub: Arc<Hub>, mut messages: mpsc::UnboundedReceiver<Message>) {
+async fn run(hub: Arc<Hub>, mut messages: mpsc::UnboundedReceiver<Message>, untold: Arc<AtomicUsize>) {
     while let Some(mut message) = messages.recv().await {
         let mut gathered: Option<Committed> = None;
+        let mut commits = 0;
         let flush = loop {
             match message {
                 Message::Flush(sender) => break Some(sender),
-                Message::Committed(committed) => match &mut gathered {
-                    None => gathered = Some(committed),
-                    Some(gathered) => {
-                        gathered.position = committed.position;
-                        gathered.events.extend(committed.events);
-                        gathered.answers.extend(committed.answers);
+                Message::Committed(committed) => {
+                    commits += 1;
+                    match &mut gathered {
+                        None => gathered = Some(committed),
+                        Some(gathered) => {
+                            gathered.position = committed.position;
+                            gathered.events.extend(committed.events);
+                            gathered.answers.extend(committed.answers);
+                        }
                     }
-                },
+                }
             }
             if gathered.as_ref().is_some_and(|gathered| gathered.events.len() >= GATHERED) {
                 break None;
@@ -82,6 +101,7 @@ async fn run(hub: Arc<Hub>, mut messages: mpsc::UnboundedReceiver<Message>) {
         if let Some(Committed { position, events, answers }) = gathered {
             // Before the answers: who has one finds its write at the current revision.
             hub.publish(position, events);
+            untold.fetch_sub(commits, Ordering::Release);
             for (reply, answer) in answers {
                 // A caller that no longer waits needs no answer.
                 let _ = reply.send(answer);

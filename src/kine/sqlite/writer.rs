@@ -1,12 +1,10 @@
-//! The writer: one thread, one connection. It takes all writes that wait, commits them in one transaction with one sync
-//! (group commit), tells the watches, then answers each caller. In between it does the housekeeping.
+//! The writer: one connection, and one at a time who uses it (`inbox`). All writes that wait are committed in one
+//! transaction with one sync (group commit), then watches are told, then each caller is answered. In between comes the
+//! housekeeping.
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError, TryRecvError},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,6 +16,8 @@ use super::{
     compact::{self, Compactor},
     failure::{self, Failure},
     grant::Grants,
+    immediate::Immediate,
+    inbox::Submitted,
     lease::Leases,
     lock::Lock,
     op::{Op, Outcome},
@@ -27,8 +27,8 @@ use super::{
 };
 use crate::{Error, Event, Metrics, watch::Hub};
 
-/// Writes in one transaction at most: a bound for its memory, and for how long the first waits for the last.
-const BATCH: usize = 512;
+/// A commit that takes no longer may be waited for on a thread of the runtime.
+const QUICK: Duration = Duration::from_millis(3);
 
 /// What the writer is asked to do.
 pub(super) enum Request {
@@ -46,13 +46,12 @@ pub(super) struct Write {
     pub(super) reply: Option<oneshot::Sender<Result<Outcome, Error>>>,
 }
 
-/// The state of the writer's thread.
+/// What there is to write with.
 pub(super) struct Writer {
     pub(super) conn: Connection,
     pub(super) path: PathBuf,
     pub(super) lock: Lock,
     pub(super) hub: Arc<Hub>,
-    pub(super) requests: Receiver<Request>,
     pub(super) position: Position,
     pub(super) compactor: Compactor,
     pub(super) leases: Leases,
@@ -63,6 +62,8 @@ pub(super) struct Writer {
     /// A failure is logged when it begins, and when it is over.
     pub(super) failing: bool,
     pub(super) metrics: Metrics,
+    /// What commits have taken lately.
+    pub(super) pace: Duration,
 }
 
 /// When the watches are next told how far they are.
@@ -71,75 +72,90 @@ pub(super) struct Progress {
     pub(super) due: Instant,
 }
 
-/// The end: somebody asked for it, or there is nobody left to ask anything.
-struct End(Option<oneshot::Sender<()>>);
-
 impl Writer {
-    /// Serves requests until the end.
-    pub(super) fn run(mut self) {
-        let End(reply) = loop {
-            let mut writes = Vec::new();
-            let end = self.gather(&mut writes);
-            self.commit(writes);
-            self.expire();
-            if end.is_none() {
-                self.compact();
-            }
-            self.report(|writer| writer.checkpoint.keep_short(&writer.conn), "checkpoint the WAL");
-            if self.progress.due <= Instant::now() {
-                self.progress.due = Instant::now() + self.progress.interval;
-                self.hub.progress();
-                self.report(Self::measure, "measure the datastore");
-            }
-            if let Some(end) = end {
-                break end;
-            }
-        };
-        self.close();
-        if let Some(reply) = reply {
-            let _ = reply.send(());
-        }
-    }
-
-    /// Waits for something to do, then takes all there is.
-    fn gather(&mut self, writes: &mut Vec<Write>) -> Option<End> {
-        let wait = [self.compactor.wait(self.position), self.leases.wait(), self.grants.wait()]
-            .into_iter()
-            .flatten()
-            .fold(self.progress.due.saturating_duration_since(Instant::now()), Duration::min);
-        let mut next = match self.requests.recv_timeout(wait) {
-            Ok(request) => request,
-            Err(RecvTimeoutError::Timeout) => return None,
-            Err(RecvTimeoutError::Disconnected) => return Some(End(None)),
-        };
-        loop {
-            match next {
+    /// Does what is asked, and some of what is due. The answer is who asked for the end; then only [`Writer::close`] may
+    /// follow.
+    pub(super) fn turn(&mut self, requests: Vec<Request>) -> Option<oneshot::Sender<()>> {
+        let (mut writes, mut closing) = (Vec::new(), None);
+        for request in requests {
+            match request {
                 Request::Write(write) => writes.push(write),
                 Request::Compact(request) => self.compactor.ask(request),
                 Request::Defragment(reply) => self.compactor.defragment(reply),
-                Request::Close(reply) => return Some(End(Some(reply))),
+                Request::Close(reply) => closing = Some(reply),
             }
-            if writes.len() == BATCH {
-                return None;
-            }
-            next = match self.requests.try_recv() {
-                Ok(request) => request,
-                Err(TryRecvError::Empty) => return None,
-                Err(TryRecvError::Disconnected) => return Some(End(None)),
-            };
         }
+        self.commit(writes);
+        self.expire();
+        if closing.is_none() {
+            self.compact();
+        }
+        self.report(|writer| writer.checkpoint.keep_short(&writer.conn), "checkpoint the WAL");
+        if self.progress.due <= Instant::now() {
+            self.progress.due = Instant::now() + self.progress.interval;
+            self.hub.progress();
+            self.report(Self::measure, "measure the datastore");
+        }
+        closing
     }
 
-    /// Makes the writes durable, in order. A failed comparison fails only itself; what fails the transaction fails all.
+    /// When [`Writer::turn`] is to be called at the latest.
+    pub(super) fn due(&self) -> Instant {
+        let waits = [self.compactor.wait(self.position), self.leases.wait(), self.grants.wait(), self.checkpoint.wait()];
+        waits.into_iter().flatten().min().map_or(self.progress.due, |wait| self.progress.due.min(Instant::now() + wait))
+    }
+
+    /// Whether [`Writer::write_now`] is likely to be over soon.
+    pub(super) fn may_be_waited_for(&self) -> bool {
+        self.pace < QUICK && !self.failing
+    }
+
+    /// Makes one write durable, on the thread of who asks for it.
+    pub(super) fn write_now(&mut self, op: Op) -> Submitted {
+        let done = self.execute(vec![op]).map(|(outcomes, events)| (outcomes.into_iter().next(), events));
+        let (outcome, events) = match done {
+            Ok((Some(outcome), events)) => (Ok(outcome), events),
+            Ok((None, _)) => (Err(Error::Closed), Vec::new()),
+            Err(failure) => (Err(failure.into()), Vec::new()),
+        };
+        self.report(|writer| writer.checkpoint.note(&writer.conn), "look at the WAL");
+        if !self.publisher.is_busy() {
+            self.hub.publish(self.position, events);
+            return Submitted::Done(outcome);
+        }
+        // What was committed before must be told before.
+        let (reply, answer) = oneshot::channel();
+        self.publisher.tell(Committed { position: self.position, events, answers: vec![(reply, outcome)] });
+        Submitted::Waits(answer)
+    }
+
+    /// Makes the writes durable, in order.
     fn commit(&mut self, writes: Vec<Write>) {
         if writes.is_empty() {
             return;
         }
         let (ops, replies): (Vec<Op>, Vec<_>) = writes.into_iter().map(|write| (write.op, write.reply)).unzip();
+        let (events, answers) = match self.execute(ops) {
+            Ok((outcomes, events)) => {
+                let outcomes = outcomes.into_iter().map(Ok);
+                let answers = replies.into_iter().zip(outcomes).filter_map(|(reply, outcome)| Some((reply?, outcome)));
+                (events, answers.collect())
+            }
+            Err(failure) => {
+                let answers = replies.into_iter().flatten().map(|reply| (reply, Err(failure.clone().into())));
+                (Vec::new(), answers.collect())
+            }
+        };
+        self.publisher.tell(Committed { position: self.position, events, answers });
+    }
+
+    /// Executes all in one transaction. A failed comparison fails only itself; what fails the transaction fails all.
+    fn execute(&mut self, ops: Vec<Op>) -> Result<(Vec<Outcome>, Vec<Event>), Failure> {
         let started = Instant::now();
         let done = self.transact(ops);
-        let code = done.as_ref().err().map(failure::code).unwrap_or_default();
-        self.metrics.sql(started.elapsed(), &code);
+        let time = started.elapsed();
+        self.pace = (self.pace * 7 + time) / 8;
+        self.metrics.sql(time, &done.as_ref().err().map(failure::code).unwrap_or_default());
         match done {
             Ok(outcomes) => {
                 if std::mem::take(&mut self.failing) {
@@ -148,28 +164,20 @@ impl Writer {
                 let events: Vec<Event> = outcomes.iter().flat_map(Outcome::events).cloned().collect();
                 self.compactor.note(&events);
                 self.metrics.position(self.position.current, self.position.compacted);
-                let outcomes = outcomes.into_iter().map(Ok);
-                let answers = replies.into_iter().zip(outcomes).filter_map(|(reply, outcome)| Some((reply?, outcome)));
-                self.publisher.tell(Committed { position: self.position, events, answers: answers.collect() });
+                Ok((outcomes, events))
             }
             Err(error) => {
-                let failure = Failure::new(&self.path, "write", &error);
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::error!(path = %self.path.display(), %error, "cannot write to the datastore");
                 }
-                let answers = replies.into_iter().flatten().map(|reply| (reply, Err(failure.clone().into())));
-                self.publisher.tell(Committed {
-                    position: self.position,
-                    events: Vec::new(),
-                    answers: answers.collect(),
-                });
+                Err(Failure::new(&self.path, "write", &error))
             }
         }
     }
 
     fn transact(&mut self, ops: Vec<Op>) -> rusqlite::Result<Vec<Outcome>> {
         let now = self.leases.now(&self.conn)?;
-        let tx = self.conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let tx = Immediate::begin(&self.conn)?;
         let mut writing = Writing { conn: &tx, position: self.position, now, first_end: None };
         let outcomes = ops.into_iter().map(|op| op.apply(&mut writing)).collect::<rusqlite::Result<Vec<Outcome>>>()?;
         let Writing { position, first_end, .. } = writing;
@@ -240,7 +248,7 @@ impl Writer {
     }
 
     /// Empties the WAL and closes the file, then lets go of the lock.
-    fn close(self) {
+    pub(super) fn close(self) {
         self.publisher.flush();
         self.hub.close();
         let Self { conn, path, lock, checkpoint, .. } = self;

@@ -27,3 +27,10 @@ impl Latencies {
         self.0.get(at).copied().unwrap_or_default()
     }
 }
+
+/// The middle one of some figures.
+pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_unstable_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or_default()
+}

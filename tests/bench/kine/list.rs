@@ -7,28 +7,37 @@ use k3s_kine::sqlite::Options;
 
 use crate::{
     client::Client,
-    latency::Latencies,
-    milliseconds, row,
+    latency::{Latencies, median},
+    milliseconds, rest, row,
     server::{Local, Server},
 };
 
 const KEYS: usize = 10_000;
-const LISTS: usize = 30;
+/// Of each database, in turn, in each round.
+const LISTS: usize = 10;
 
-pub async fn run() {
-    let server = Server::etcd().await;
-    let etcd = median(server.clients(64).await).await;
-    drop(server);
+/// All three databases are filled, then listed in turn, `rounds` times.
+pub async fn run(rounds: usize) {
+    let etcd = Server::etcd().await;
     let local = Local::open(Options::default());
-    let ours = median(local.clients(64)).await;
-    let server = Server::kine().await;
-    let grpc = median(server.clients(64).await).await;
-    for (face, time, at_least) in [("trait", ours, 3.0), ("gRPC", grpc, 1.0)] {
-        let ratio = etcd.as_secs_f64() / time.as_secs_f64();
+    let kine = Server::kine().await;
+    let mut clients =
+        [fill(etcd.clients(64).await).await, fill(local.clients(64)).await, fill(kine.clients(64).await).await];
+    let mut times = [Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        for (client, times) in clients.iter_mut().zip(&mut times) {
+            times.push(lists(client).await.as_secs_f64());
+        }
+    }
+    local.close().await;
+    let [etcd, ours, grpc] = times;
+    for (face, kine, at_least) in [("trait", ours, 3.0), ("gRPC", grpc, 1.0)] {
+        let ratio = median(etcd.iter().zip(&kine).map(|(etcd, kine)| etcd / kine));
+        let shown = |times: &[f64]| milliseconds(Duration::from_secs_f64(median(times.iter().copied())));
         row(
             &format!("list of 10,000 × 1 KiB, {face}"),
-            &milliseconds(etcd),
-            &milliseconds(time),
+            &shown(&etcd),
+            &shown(&kine),
             &format!("× {ratio:.2}"),
             &format!("× {at_least}"),
             ratio >= at_least,
@@ -36,10 +45,10 @@ pub async fn run() {
     }
 }
 
-/// Fills it with all clients, then lists with one.
-async fn median(clients: Vec<Client>) -> Duration {
+/// Fills it with all clients; returns one.
+async fn fill(clients: Vec<Client>) -> Client {
     let value = Bytes::from(vec![b'x'; 1024]);
-    let mut one = clients[0].clone();
+    let one = clients[0].clone();
     let count = clients.len();
     let tasks: Vec<_> = clients
         .into_iter()
@@ -56,10 +65,16 @@ async fn median(clients: Vec<Client>) -> Duration {
     for task in tasks {
         task.await.expect("a client");
     }
+    one
+}
+
+/// The median time of a list.
+async fn lists(client: &mut Client) -> Duration {
+    rest::wait().await;
     let mut latencies = Latencies::default();
     for _ in 0..LISTS {
         let started = Instant::now();
-        assert_eq!(one.list("/list/").await, KEYS * 1024);
+        assert_eq!(client.list("/list/").await, KEYS * 1024);
         latencies.add(started.elapsed());
     }
     latencies.within(0.5)

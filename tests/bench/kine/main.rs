@@ -1,14 +1,18 @@
 //! The benchmark of the datastore, against Debian's etcd on the same disk, in one run.
 //!
 //! The etcd clients are the same code for etcd and for kine's gRPC face, each server is a process of its own, and what
-//! goes through the trait is in this process, as in the API server. `--quick` measures shorter, for a first look;
-//! `--only writes|list|watch|churn|memory` measures one part. The folder is below `$TMPDIR`.
+//! goes through the trait is in this process, as in the API server. What is compared is measured in turn, several times,
+//! so that a machine that is busy is so for both; figures are medians. `--quick` measures shorter and once, for a first
+//! look; `--only writes|list|watch|churn|memory` measures one part; `--rounds N` (5) is how often etcd and kine take
+//! turns; `--rest SECONDS` (0) is how long to wait, each time, for a moment in which nobody else computes. The folder is
+//! below `$TMPDIR`. For a profiler, `load trait|grpc|etcd CLIENTS SECONDS` writes and does nothing else.
 
 mod churn;
 mod client;
 mod latency;
 mod list;
 mod memory;
+mod rest;
 mod server;
 mod watch;
 mod writes;
@@ -29,6 +33,11 @@ fn main() {
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve", database, address] => return server::serve(database, address),
         ["memory", database] => return memory::child(database),
+        ["load", face, clients, seconds] => {
+            let number = |text: &str| text.parse().expect("a number");
+            let time = Duration::from_secs(number(seconds));
+            return runtime().block_on(writes::alone(face, usize::try_from(number(clients)).expect("clients"), time));
+        }
         _ => {}
     }
     let quick = args.iter().any(|arg| arg == "--quick");
@@ -37,17 +46,19 @@ fn main() {
     } else {
         Scale { writes: Duration::from_secs(5), watch: Duration::from_secs(10), updates: 1_000_000 }
     };
-    let only = args.iter().position(|arg| arg == "--only").and_then(|at| args.get(at + 1));
+    let option = |name: &str| args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1));
+    let rounds = option("--rounds").map_or(if quick { 1 } else { 5 }, |rounds| rounds.parse().expect("--rounds N"));
+    let only = option("--only");
+    rest::allow(Duration::from_secs(option("--rest").map_or(0, |time| time.parse().expect("--rest SECONDS"))));
     let wanted = |part: &str| only.is_none_or(|only| only == part);
 
     println!("| load | etcd | kine | ratio | must reach | |\n|---|---|---|---|---|---|");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
+    runtime().block_on(async {
         if wanted("writes") {
-            writes::run(scale.writes).await;
+            writes::run(scale.writes, rounds).await;
         }
         if wanted("list") {
-            list::run().await;
+            list::run(rounds).await;
         }
         if wanted("watch") {
             watch::run(scale.watch).await;
@@ -59,6 +70,10 @@ fn main() {
     if wanted("memory") {
         memory::run();
     }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime")
 }
 
 /// A line of the table. `reached` says whether the target was.

@@ -52,8 +52,7 @@ pub fn run() {
 
 /// The process that is measured.
 pub fn child(database: &str) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
+    crate::runtime().block_on(async {
         let store = Arc::new(Sqlite::open(Path::new(database), Options::default()).expect("a datastore"));
         let tasks: Vec<_> = (0..CLIENTS)
             .map(|first| {

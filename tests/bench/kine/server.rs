@@ -86,8 +86,7 @@ fn url() -> String {
 
 /// The other process of [`Server::kine`].
 pub fn serve(database: &str, address: &str) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
+    crate::runtime().block_on(async {
         let store = Sqlite::open(Path::new(database), Options::default()).expect("a datastore");
         let listener = Listener::bind(&address.parse().expect("an address"), None).await.expect("a socket");
         grpc::serve(Arc::new(store), listener, CancellationToken::new()).await.expect("it serves");
@@ -109,5 +108,10 @@ impl Local {
 
     pub fn clients(&self, count: usize) -> Vec<Client> {
         (0..count).map(|_| Client::Trait(self.store.clone())).collect()
+    }
+
+    /// Closes it, so that its threads are not there in what is measured next.
+    pub async fn close(self) {
+        self.store.close().await.expect("it closes");
     }
 }

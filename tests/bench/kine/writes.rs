@@ -7,61 +7,81 @@ use k3s_kine::sqlite::Options;
 
 use crate::{
     client::Client,
-    latency::Latencies,
-    milliseconds, row,
+    latency::{Latencies, median},
+    milliseconds, rest, row,
     server::{Local, Server},
 };
 
 /// Rate and latencies of one load.
 struct Measured {
     rate: f64,
-    latencies: Latencies,
+    p50: Duration,
+    p99: Duration,
 }
 
-pub async fn run(time: Duration) {
+/// `rounds` times etcd, the trait and the gRPC face, one after the other, each with an empty database.
+pub async fn run(time: Duration, rounds: usize) {
     for (count, at_least) in [(1, 1.5), (16, 3.0), (256, 3.0)] {
-        let mut etcd = {
+        let (mut etcd, mut ours, mut grpc) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..rounds {
             let server = Server::etcd().await;
-            load(server.clients(count).await, time).await
-        };
-        let mut ours = {
+            etcd.push(load(server.clients(count).await, time).await);
+            drop(server);
             let local = Local::open(Options::default());
-            load(local.clients(count), time).await
-        };
-        let mut grpc = {
+            ours.push(load(local.clients(count), time).await);
+            local.close().await;
             let server = Server::kine().await;
-            load(server.clients(count).await, time).await
-        };
-        compare(&format!("{count} clients, trait"), &mut etcd, &mut ours, at_least);
-        compare(&format!("{count} clients, gRPC"), &mut etcd, &mut grpc, 1.0);
+            grpc.push(load(server.clients(count).await, time).await);
+        }
+        compare(&format!("{count} clients, trait"), &etcd, &ours, at_least);
+        compare(&format!("{count} clients, gRPC"), &etcd, &grpc, 1.0);
     }
 }
 
-fn compare(load: &str, etcd: &mut Measured, kine: &mut Measured, at_least: f64) {
-    let shown = |it: &mut Measured| {
+/// One load of one kind, as [`run`] makes it.
+pub async fn alone(face: &str, count: usize, time: Duration) {
+    let measured = match face {
+        "trait" => {
+            let local = Local::open(Options::default());
+            let measured = load(local.clients(count), time).await;
+            local.close().await;
+            measured
+        }
+        face => {
+            let server = if face == "etcd" { Server::etcd().await } else { Server::kine().await };
+            load(server.clients(count).await, time).await
+        }
+    };
+    let [p50, p99] = [measured.p50, measured.p99].map(milliseconds);
+    println!("{:.0}/s, p50 {p50}, p99 {p99}", measured.rate);
+}
+
+/// The medians of the rounds; the ratio is the median of each round's own.
+fn compare(load: &str, etcd: &[Measured], kine: &[Measured], at_least: f64) {
+    let p99 = |it: &[Measured]| median(it.iter().map(|it| it.p99.as_secs_f64()));
+    let shown = |it: &[Measured]| {
+        let p50 = median(it.iter().map(|it| it.p50.as_secs_f64()));
         format!(
             "{:.0}/s, p50 {}, p99 {}",
-            it.rate,
-            milliseconds(it.latencies.within(0.5)),
-            milliseconds(it.latencies.within(0.99))
+            median(it.iter().map(|it| it.rate)),
+            milliseconds(Duration::from_secs_f64(p50)),
+            milliseconds(Duration::from_secs_f64(p99(it)))
         )
     };
-    let (theirs, ours) = (shown(etcd), shown(kine));
-    let ratio = kine.rate / etcd.rate;
-    let p99 = kine.latencies.within(0.99) <= etcd.latencies.within(0.99);
-    let target = format!("× {at_least}, p99 no worse");
+    let ratio = median(kine.iter().zip(etcd).map(|(kine, etcd)| kine.rate / etcd.rate));
     row(
         &format!("writes of 1 KiB, {load}"),
-        &theirs,
-        &ours,
+        &shown(etcd),
+        &shown(kine),
         &format!("× {ratio:.2}"),
-        &target,
-        ratio >= at_least && p99,
+        &format!("× {at_least}, p99 no worse"),
+        ratio >= at_least && p99(kine) <= p99(etcd),
     );
 }
 
 /// Each client creates a key, updates it, and goes on to the next.
 async fn load(clients: Vec<Client>, time: Duration) -> Measured {
+    rest::wait().await;
     let value = Bytes::from(vec![b'x'; 1024]);
     let begin = Instant::now();
     let tasks: Vec<_> = clients
@@ -91,5 +111,9 @@ async fn load(clients: Vec<Client>, time: Duration) -> Measured {
     for task in tasks {
         latencies.merge(task.await.expect("a client"));
     }
-    Measured { rate: latencies.count() as f64 / begin.elapsed().as_secs_f64(), latencies }
+    Measured {
+        rate: latencies.count() as f64 / begin.elapsed().as_secs_f64(),
+        p50: latencies.within(0.5),
+        p99: latencies.within(0.99),
+    }
 }
