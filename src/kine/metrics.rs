@@ -29,6 +29,7 @@ pub struct Metrics {
     sql_total: Family<ErrorCode, Counter>,
     sql_time: Family<ErrorCode, Histogram>,
     compact_total: Family<Outcome, Counter>,
+    compact_step: Histogram,
     revision: Gauge,
     compact_revision: Gauge,
     /// Of a database in a file of this machine.
@@ -47,6 +48,7 @@ impl Default for Metrics {
             sql_total: Family::default(),
             sql_time: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             compact_total: Family::default(),
+            compact_step: Histogram::new(BUCKETS),
             revision: Gauge::default(),
             compact_revision: Gauge::default(),
             sizes: None,
@@ -82,6 +84,11 @@ impl Metrics {
         registry.register("kine_sql", "Total number of SQL operations", self.sql_total.clone());
         registry.register("kine_sql_time_seconds", "Length of time per SQL operation", self.sql_time.clone());
         registry.register("kine_compact", "Total number of compactions", self.compact_total.clone());
+        registry.register(
+            "kine_compact_step_seconds",
+            "How long a step of a compaction held up writes",
+            self.compact_step.clone(),
+        );
         registry.register("kine_current_revision", "Newest revision", self.revision.clone());
         registry.register(
             "kine_compact_revision",
@@ -113,6 +120,11 @@ impl Metrics {
 
     pub(crate) fn compact_revision(&self, revision: i64) {
         self.compact_revision.set(revision);
+    }
+
+    /// A step of a compaction, or of giving pages back, held the writer for `time`.
+    pub(crate) fn compaction_step(&self, time: Duration) {
+        self.compact_step.observe(time.as_secs_f64());
     }
 
     pub(crate) fn position(&self, revision: i64, compacted: i64) {

@@ -146,9 +146,10 @@ impl Sqlite {
             failing: false,
             metrics: metrics.clone(),
             pace: Duration::ZERO,
+            synced: true,
         };
-        let requests = Requests::start(writer)
-            .map_err(|error| Failure::io(path, "start the datastore's writer", &error))?;
+        let requests =
+            Requests::start(writer).map_err(|error| Failure::io(path, "start the datastore's writer", &error))?;
         Ok(Sqlite {
             requests,
             readers: Arc::new(Readers::new(path.to_owned(), options.readers.max(1), metrics.clone())),

@@ -66,13 +66,18 @@ pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
         conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    // A commit is on disk when it returns: the WAL is synced with every transaction.
-    conn.pragma_update(None, "synchronous", "FULL")?;
+    sync_commits(&conn, true)?;
     conn.pragma_update_and_check(None, "journal_size_limit", WAL_LIMIT, |_| Ok(()))?;
     // Checkpoints are made between batches, not inside the commit somebody waits for: see checkpoint.rs.
     conn.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
     conn.set_prepared_statement_cache_capacity(32);
     Ok(conn)
+}
+
+/// Whether a commit is on disk when it returns, as the WAL is synced with it; or else with the next that is, or with the
+/// next checkpoint. In either case the WAL is read only as far as it is whole.
+pub(super) fn sync_commits(conn: &Connection, synced: bool) -> rusqlite::Result<()> {
+    conn.pragma_update(None, "synchronous", if synced { "FULL" } else { "NORMAL" })
 }
 
 /// Gives the WAL its length beforehand. To sync writes within a file is half the work of syncing writes that make it

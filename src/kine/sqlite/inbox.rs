@@ -57,13 +57,9 @@ pub(super) enum Submitted {
 impl Requests {
     /// Starts the writer's thread.
     pub(super) fn start(writer: Writer) -> std::io::Result<Self> {
-        let waiting =
-            Waiting { requests: VecDeque::new(), due: Instant::now(), asleep: false, crowd: 0, ended: false };
-        let inbox = Arc::new(Inbox {
-            writer: Mutex::new(Some(writer)),
-            waiting: Mutex::new(waiting),
-            wake: Condvar::new(),
-        });
+        let waiting = Waiting { requests: VecDeque::new(), due: Instant::now(), asleep: false, crowd: 0, ended: false };
+        let inbox =
+            Arc::new(Inbox { writer: Mutex::new(Some(writer)), waiting: Mutex::new(waiting), wake: Condvar::new() });
         std::thread::Builder::new().name("kine-writer".into()).spawn({
             let inbox = Arc::clone(&inbox);
             move || inbox.run()

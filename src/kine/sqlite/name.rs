@@ -50,6 +50,11 @@ impl<'a> Name<'a> {
             _ => Name(Cow::Borrowed(key)),
         }
     }
+
+    /// What is a name already, or between two names.
+    pub(super) fn stored(name: &'a [u8]) -> Self {
+        Name(Cow::Borrowed(name))
+    }
 }
 
 impl ToSql for Name<'_> {

@@ -66,30 +66,72 @@ pub(super) fn range(
     revision: Revision,
 ) -> Result<Range, Refusal> {
     let revision = readable(revision, position)?;
-    // With MAX() alone, the other columns are those of the row that has the maximum.
-    let mut newest = conn.prepare_cached(
-        "SELECT name, MAX(id), deleted FROM kine INDEXED BY kine_list_query_index
-         WHERE name >= ?1 AND name < ?2 AND id <= ?3 GROUP BY name",
-    )?;
     let mut values = conn.prepare_cached(concat!(
         "SELECT id, created, create_revision, lease, value, lease_id, ",
         version!("kv"),
         " FROM kine AS kv WHERE id = ?1"
     ))?;
-    let mut rows = newest.query((Name::of(start), End::of(end), revision))?;
     let (mut kvs, mut count) = (Vec::new(), 0);
-    while let Some(row) = rows.next()? {
-        if row.get(2)? {
-            continue;
-        }
-        let Some(key) = name::key(row.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?) else { continue };
+    live(conn, start, end, revision, |name, id| {
+        let Some(key) = name::key(name) else { return Ok(()) };
         count += 1;
         if limit <= 0 || count <= limit {
-            kvs.push(values.query_row([row.get::<_, Revision>(1)?], |row| key_value(row, 0, key))?);
+            kvs.push(values.query_row([id], |row| key_value(row, 0, key))?);
         }
-    }
+        Ok(())
+    })?;
     let more = limit > 0 && count > limit;
     Ok(Range { revision: position.current, kvs, more, count })
+}
+
+/// Rows of one name that are read in vain before the next name is sought.
+const IN_VAIN: u32 = 16;
+
+/// Calls `each` with name and id of the row that each name in `[start, end)` had at `revision`, in the order of names,
+/// except of names that were deleted then. Reads the index alone, and of a name with a long history only the beginning.
+fn live(
+    conn: &Connection,
+    start: &[u8],
+    end: &[u8],
+    revision: Revision,
+    mut each: impl FnMut(&[u8], Revision) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    let mut statement = conn.prepare_cached(
+        "SELECT name, id, deleted FROM kine INDEXED BY kine_list_query_index
+         WHERE name >= ?1 AND name < ?2 ORDER BY name, id DESC",
+    )?;
+    let end = End::of(end);
+    let mut rows = statement.query((Name::of(start), &end))?;
+    // The name that was found last.
+    let mut found = Vec::new();
+    let mut in_vain = 0;
+    while let Some(row) = rows.next()? {
+        let name = row.get_ref(0)?.as_bytes()?;
+        if name == found {
+            in_vain += 1;
+            if in_vain == IN_VAIN {
+                // The next name there can be.
+                found.push(0);
+                drop(rows);
+                rows = statement.query((Name::stored(&found), &end))?;
+                found.clear();
+                in_vain = 0;
+            }
+            continue;
+        }
+        let id = row.get(1)?;
+        // Newest first: what is later than that is not looked for.
+        if id > revision {
+            continue;
+        }
+        found.clear();
+        found.extend_from_slice(name);
+        in_vain = 0;
+        if !row.get(2)? {
+            each(name, id)?;
+        }
+    }
+    Ok(())
 }
 
 /// The keys whose newest row is attached to the lease `id`, in key order.

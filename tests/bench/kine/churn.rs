@@ -10,7 +10,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use k3s_kine::{Datastore, sqlite::Options};
+use k3s_kine::{
+    Datastore,
+    sqlite::{Options, Sqlite},
+};
+use prometheus_client::{encoding::text::encode, registry::Registry};
 
 use crate::{latency::Latencies, milliseconds, row, server::Local};
 
@@ -53,11 +57,13 @@ pub async fn run(updates: i64) {
     over.store(true, Ordering::Relaxed);
     let (database, wal) = sizes.join().expect("the thread that measures files");
     let (p99, worst) = (latencies.within(0.99), latencies.within(1.0));
+    let (steps, long) = compaction_steps(&local.store);
+    local.close().await;
     row(
         &format!("{updates} updates of 100 keys of 1 KiB, compaction on"),
         "",
         &format!(
-            "{:.0}/s, p99 {}, longest {}, file {} MiB, WAL {} MiB",
+            "{:.0}/s, p99 {}, longest {}, file {} MiB, WAL {} MiB; {long} of {steps} compaction steps over 10 ms",
             updates as f64 / time.as_secs_f64(),
             milliseconds(p99),
             milliseconds(worst),
@@ -68,6 +74,19 @@ pub async fn run(updates: i64) {
         "≤ 50 ms, ≤ 128 MiB, ≤ 32 MiB",
         worst <= STALL && database <= DATABASE && wal <= WAL,
     );
+}
+
+/// How many steps of compaction held the writer, and how many of them for more than 10 ms.
+fn compaction_steps(store: &Sqlite) -> (u64, u64) {
+    let (mut registry, mut text) = (Registry::default(), String::new());
+    store.metrics().register(&mut registry);
+    encode(&mut text, &registry).expect("metrics as text");
+    let number = |name: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the histogram of steps");
+        line.trim().parse().expect("a number")
+    };
+    let steps = number("kine_compact_step_seconds_count");
+    (steps, steps - number("kine_compact_step_seconds_bucket{le=\"0.01\"}"))
 }
 
 /// The largest the database and its WAL become.

@@ -3,7 +3,7 @@
 //! The etcd clients are the same code for etcd and for kine's gRPC face, each server is a process of its own, and what
 //! goes through the trait is in this process, as in the API server. What is compared is measured in turn, several times,
 //! so that a machine that is busy is so for both; figures are medians. `--quick` measures shorter and once, for a first
-//! look; `--only writes|list|watch|churn|memory` measures one part; `--rounds N` (5) is how often etcd and kine take
+//! look; `--only writes|list|watch|churn|perf|memory` measures one part; `--rounds N` (5) is how often etcd and kine take
 //! turns; `--rest SECONDS` (0) is how long to wait, each time, for a moment in which nobody else computes. The folder is
 //! below `$TMPDIR`. For a profiler, `load trait|grpc|etcd CLIENTS SECONDS` writes and does nothing else.
 
@@ -12,6 +12,7 @@ mod client;
 mod latency;
 mod list;
 mod memory;
+mod perf;
 mod rest;
 mod server;
 mod watch;
@@ -65,6 +66,9 @@ fn main() {
         }
         if wanted("churn") {
             churn::run(scale.updates).await;
+        }
+        if only.map_or(!quick, |only| only == "perf") {
+            perf::run().await;
         }
     });
     if wanted("memory") {

@@ -61,6 +61,11 @@ impl Server {
         panic!("{command:?} does not answer");
     }
 
+    /// Where clients reach it.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// As many clients, over at most 8 connections.
     pub async fn clients(&self, count: usize) -> Vec<Client> {
         let mut connections = Vec::new();

@@ -30,6 +30,31 @@ async fn each_write_has_its_own_revision_and_a_refused_one_none() {
 }
 
 #[tokio::test]
+async fn a_range_has_each_key_once_however_long_its_history_is() {
+    let Store { store, .. } = &Store::new();
+    let (mut last, mut middle) = (Vec::new(), 0);
+    for key in ["/a", "/a!", "/b", "/c"] {
+        let mut at = store.create(bytes(key), bytes("0"), 0).await.unwrap();
+        for n in 1..50 {
+            at = store.update(bytes(key), at, bytes(n.to_string()), 0).await.unwrap();
+            if key == "/b" && n == 25 {
+                middle = at;
+            }
+        }
+        last.push(at);
+    }
+    store.delete(bytes("/a"), last[0]).await.unwrap();
+    let read = async |revision| {
+        let range = store.range(bytes("/"), bytes("0"), 0, revision).await.unwrap();
+        assert_eq!(range.count, range.kvs.len() as i64);
+        let kvs = range.kvs.into_iter().map(|kv| (kv.key, kv.value));
+        kvs.map(|(key, value)| format!("{key:?} {value:?}").replace('"', "")).collect::<Vec<_>>()
+    };
+    assert_eq!(read(0).await, ["b/a! b49", "b/b b49", "b/c b49"]);
+    assert_eq!(read(middle).await, ["b/a b49", "b/a! b49", "b/b b25"]);
+}
+
+#[tokio::test]
 async fn a_range_is_in_key_order_bounded_and_counted() {
     let Store { store, .. } = &Store::new();
     for key in ["/b/2", "/a/1", "/b/10", "/b/1", "/c/1"] {

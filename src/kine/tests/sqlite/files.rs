@@ -115,6 +115,56 @@ async fn a_file_of_kine_opens_and_goes_on() {
     assert_eq!(ids("PRAGMA auto_vacuum"), [2], "it can shrink from now on");
 }
 
+/// What kine does to a file when it starts, whether the file is its own or not.
+const KINE_STARTS: &str = "
+CREATE INDEX IF NOT EXISTS kine_name_index ON kine (name);
+CREATE INDEX IF NOT EXISTS kine_name_id_index ON kine (name,id);
+CREATE INDEX IF NOT EXISTS kine_id_deleted_index ON kine (id,deleted);
+CREATE INDEX IF NOT EXISTS kine_prev_revision_index ON kine (prev_revision);
+CREATE UNIQUE INDEX IF NOT EXISTS kine_name_prev_revision_uindex ON kine (name, prev_revision);
+CREATE INDEX IF NOT EXISTS kine_list_query_index on kine(name, id DESC, deleted);
+PRAGMA wal_checkpoint(TRUNCATE);";
+
+#[tokio::test]
+async fn kine_can_take_a_file_back_even_from_a_process_that_was_killed() {
+    let store = Store::new();
+    // What a history can hold: a key made, changed, deleted, made again, with compactions in between.
+    for round in 0..3 {
+        for key in ["/registry/a", "/registry/b"] {
+            let at = store.store.create(bytes(key), bytes("1"), 0).await.unwrap();
+            let at = store.store.update(bytes(key), at, bytes("2"), 0).await.unwrap();
+            let at = store.store.delete(bytes(key), at).await.unwrap();
+            if round == 1 {
+                store.store.compact(at).await.unwrap();
+            }
+        }
+    }
+    let last = store.store.create(bytes("/registry/a"), bytes("3"), 0).await.unwrap();
+    // The copy is what a kill would leave: the file and its WAL, as they are while the datastore is open.
+    let killed = store.folder.path().join("killed.db");
+    for suffix in ["", "-wal"] {
+        // By another process: to close the file in this one would drop SQLite's locks.
+        let [from, to] = [&store.path(), &killed].map(|path| format!("{}{suffix}", path.display()));
+        assert!(std::process::Command::new("cp").args([from, to]).status().unwrap().success());
+    }
+    store.store.close().await.unwrap();
+    for path in [killed, store.path()] {
+        let conn = sql(&path);
+        conn.execute_batch(KINE_STARTS).unwrap();
+        // As kine looks for the current revision, and for a key.
+        let current: i64 = conn.query_row("SELECT MAX(rkv.id) FROM kine AS rkv", [], |row| row.get(0)).unwrap();
+        assert_eq!(current, last);
+        let newest = "SELECT value FROM kine WHERE id = (SELECT MAX(id) FROM kine WHERE name = '/registry/a')";
+        assert_eq!(conn.query_row(newest, [], |row| row.get::<_, Vec<u8>>(0)).unwrap(), b"3");
+        drop(conn);
+        // And back again.
+        let store = Sqlite::open(&path, Options::default()).unwrap();
+        assert_eq!(store.current_revision().await.unwrap(), last);
+        assert_eq!(store.get(bytes("/registry/b"), 0).await.unwrap().1, None);
+        store.close().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_copy_saved_under_load_is_whole_and_private() {
     let store = Store::new();
@@ -166,6 +216,7 @@ async fn its_metrics_have_the_names_of_kine() {
     for line in [
         "kine_sql_time_seconds_count{error_code=\"\"} ",
         "kine_compact_total{result=\"success\"} 1\n",
+        "kine_compact_step_seconds_count ",
         "kine_current_revision 4\n",
         "kine_compact_revision 3\n",
     ] {
