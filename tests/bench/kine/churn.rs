@@ -14,7 +14,6 @@ use k3s_kine::{
     Datastore,
     sqlite::{Options, Sqlite},
 };
-use prometheus_client::{encoding::text::encode, registry::Registry};
 
 use crate::{latency::Latencies, milliseconds, row, server::Local};
 
@@ -78,9 +77,7 @@ pub async fn run(updates: i64) {
 
 /// How many steps of compaction held the writer, and how many of them for more than 10 ms.
 fn compaction_steps(store: &Sqlite) -> (u64, u64) {
-    let (mut registry, mut text) = (Registry::default(), String::new());
-    store.metrics().register(&mut registry);
-    encode(&mut text, &registry).expect("metrics as text");
+    let text = store.metrics().text();
     let number = |name: &str| -> u64 {
         let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the histogram of steps");
         line.trim().parse().expect("a number")
