@@ -2,11 +2,14 @@
 //!
 //! <https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apimachinery/pkg/util/remotecommand/constants.go>
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::stream::SplitSink;
 use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -25,6 +28,8 @@ const ERROR: u8 = 3;
 const RESIZE: u8 = 4;
 /// Followed by the number of the channel that ends; since v5.
 const CLOSE: u8 = 255;
+/// How long the client has to answer that the connection is closed.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 fn message(channel: u8, data: &[u8]) -> Message {
     let mut framed = Vec::with_capacity(data.len() + 1);
@@ -92,9 +97,13 @@ where
         let (status, (), ()) = tokio::join!(command, pump(stdout, send(STDOUT)), pump(stderr, send(STDERR)));
         let _ = out.send(message(ERROR, &status)).await;
     };
+    tokio::pin!(incoming);
     tokio::select! {
-        ((), ()) = async { tokio::join!(running, outgoing) } => {}
-        () = incoming => {}
+        ((), ()) = async { tokio::join!(running, outgoing) } => {
+            // The client may be about to say that its input has ended: on a closed connection that is an error to it.
+            let _ = timeout(FAREWELL, incoming).await;
+        }
+        () = &mut incoming => {}
     }
 }
 
