@@ -11,6 +11,7 @@ mod checkpoint;
 mod compact;
 mod connection;
 mod failure;
+mod foreign;
 mod grant;
 mod history;
 mod immediate;
@@ -106,7 +107,7 @@ impl Sqlite {
     ///
     /// # Errors
     /// [`Error::InUse`] if another process (or this one) has it open, [`Error::Corrupt`] if it is damaged,
-    /// [`Error::NoSpace`] if it can't be made, [`Error::Backend`] for whatever else the file system says.
+    /// [`Error::NoSpace`] if it can't be made, [`Error::Schema`] if its table is not kine's, [`Error::Backend`] for whatever else the file system says.
     pub fn open(path: &Path, options: Options) -> Result<Sqlite, Error> {
         connection::make_file(path)?;
         let (lock, unclean) = Lock::take(path)?;
@@ -120,6 +121,7 @@ impl Sqlite {
         if unclean {
             schema::check(&conn, path)?;
         }
+        foreign::refuse(&conn, path)?;
         schema::drop_unused(&conn).map_err(failed)?;
         schema::let_shrink(&conn, path);
         let position = schema::prepare(&mut conn).map_err(failed)?;

@@ -224,3 +224,15 @@ async fn its_metrics_have_the_names_of_kine() {
     }
     assert!(text.contains("kine_sql_total{error_code=\"\"}"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_somebody_else_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    sql(&path).execute_batch("CREATE TABLE kine (id INTEGER, colour TEXT)").unwrap();
+    let Err(error) = Sqlite::open(&path, Options::default()) else { panic!("it was opened") };
+    let error = error.to_string();
+    assert!(error.contains("not kine's") && error.contains("state.db") && error.contains("\"name\""), "{error}");
+    let tables: i64 = sql(&path).query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
+    assert_eq!(tables, 1);
+}
