@@ -89,8 +89,12 @@ pub fn config(layers: &[Vec<u8>], user: &str) -> Vec<u8> {
 
 /// Writes a docker-archive.
 pub fn docker(path: &Path, name: &str, layers: &[Vec<u8>], user: &str) {
-    let config = config(layers, user);
-    let config_name = format!("{}.json", digest(&config));
+    docker_of(path, name, layers, &config(layers, user));
+}
+
+/// Writes a docker-archive of an image with this configuration.
+pub fn docker_of(path: &Path, name: &str, layers: &[Vec<u8>], config: &[u8]) {
+    let config_name = format!("{}.json", digest(config));
     let mut layer = Layer::new();
     let mut names = Vec::new();
     for (index, content) in layers.iter().enumerate() {
@@ -99,7 +103,7 @@ pub fn docker(path: &Path, name: &str, layers: &[Vec<u8>], user: &str) {
     }
     let manifest = json!([{"Config": config_name, "RepoTags": [format!("{name}:latest")], "Layers": names}]);
     let bytes =
-        layer.file(&config_name, 0o644, &config).file("manifest.json", 0o644, &serde_json::to_vec(&manifest).unwrap());
+        layer.file(&config_name, 0o644, config).file("manifest.json", 0o644, &serde_json::to_vec(&manifest).unwrap());
     // As a tool would: written aside and moved in.
     let temporary = path.with_extension("part");
     std::fs::write(&temporary, bytes.finish()).unwrap();
