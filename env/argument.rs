@@ -25,7 +25,7 @@ const fn refused(name: &'static str, holds: &'static [&'static str], why: &'stat
     Argument { through: API_SERVER, name, holds, support: Support::Refused(why), help: "" }
 }
 
-const AUDIT: &str = "this version writes no audit log; whoever counts on it would have none";
+const AUDIT: &str = "the audit log goes to a file, not to a webhook";
 const ACCESS: &str = "who may do what would not be decided as is asked for";
 const PLUGINS: &str = "admission plug-ins can't be chosen in this version";
 
@@ -39,6 +39,27 @@ pub static ALL: &[Argument] = &[
     ),
     whole(API_SERVER, "service-account-key-file", "PEM file with more keys that tokens may be signed with"),
     whole(API_SERVER, "api-audiences", "audiences of tokens, separated by commas"),
+    whole(API_SERVER, "oidc-issuer-url", "OpenID provider whose tokens are accepted; goes with oidc-client-id"),
+    whole(API_SERVER, "oidc-client-id", "for whom its tokens must be"),
+    whole(API_SERVER, "oidc-username-claim", "what names the user (sub)"),
+    whole(
+        API_SERVER,
+        "oidc-username-prefix",
+        "before that name; `-` for nothing (the issuer and #, but not for email)",
+    ),
+    whole(API_SERVER, "oidc-groups-claim", "what names the user's groups"),
+    whole(API_SERVER, "oidc-groups-prefix", "before those names"),
+    whole(API_SERVER, "oidc-required-claim", "name=value that tokens must have; several times"),
+    whole(API_SERVER, "oidc-signing-algs", "RS256 or ES256 or both, separated by a comma (RS256)"),
+    whole(API_SERVER, "oidc-ca-file", "PEM file of who signs the provider's certificate (the host's authorities)"),
+    whole(
+        API_SERVER,
+        "authentication-token-webhook-config-file",
+        "kubeconfig of the server that judges tokens which nothing else knows",
+    ),
+    whole(API_SERVER, "authentication-token-webhook-cache-ttl", "how long a judgement holds (2m0s)"),
+    whole(API_SERVER, "authentication-token-webhook-version", "v1 or v1beta1 (v1beta1)"),
+    refused("authentication-config", &[], "the flags of OpenID and of the token webhook say the same"),
     refused("anonymous-auth", &["false"], "nobody is anonymous here, as in k3s"),
     refused("authorization-mode", &["Node,RBAC", "RBAC,Node"], ACCESS),
     refused("authorization-config", &[], ACCESS),
@@ -52,8 +73,19 @@ pub static ALL: &[Argument] = &[
         "encryption-provider-config-automatic-reload",
         "true: changes of that file take effect within a minute",
     ),
-    refused("audit-policy-file", &[], AUDIT),
-    refused("audit-log-path", &[], AUDIT),
+    whole(API_SERVER, "max-requests-inflight", "requests at a time, of which priority levels have their shares (400)"),
+    whole(API_SERVER, "max-mutating-requests-inflight", "what is added to that (200)"),
+    refused("enable-priority-and-fairness", &["true"], "requests are always limited by priority levels"),
+    whole(API_SERVER, "request-timeout", "how long a request may take that is no watch or other stream (1m0s)"),
+    whole(API_SERVER, "audit-policy-file", "audit.k8s.io/v1 Policy: what is logged; goes with audit-log-path"),
+    whole(API_SERVER, "audit-log-path", "the audit log's file; `-` for standard output"),
+    whole(API_SERVER, "audit-log-maxsize", "megabytes at which it is put aside (100)"),
+    whole(API_SERVER, "audit-log-maxbackup", "how many old files are kept (0: all)"),
+    whole(API_SERVER, "audit-log-maxage", "how many days they are kept (0: for ever)"),
+    whole(API_SERVER, "audit-log-compress", "true: old files are compressed"),
+    whole(API_SERVER, "audit-log-format", "json or legacy"),
+    whole(API_SERVER, "audit-log-mode", "blocking (the default), blocking-strict or batch"),
+    whole(API_SERVER, "audit-log-batch-buffer-size", "events that may wait in batch mode (10000)"),
     refused("audit-webhook-config-file", &[], AUDIT),
     whole(KUBELET, "max-pods", "how many pods the node takes"),
     whole(KUBELET, "seccomp-default", "true: pods that ask for no seccomp profile get the runtime's default one"),

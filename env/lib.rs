@@ -27,8 +27,8 @@ mod values;
 
 pub use command::command;
 pub use config::{
-    Agent, ApiServerArguments, ClusterNetwork, Datastore, Kubeconfig, KubeletArguments, Listener, LogFormat, Logging,
-    Node, Server,
+    Agent, ApiServerArguments, AuditArguments, ClusterNetwork, Datastore, Kubeconfig, KubeletArguments, Listener,
+    LogFormat, Logging, Node, OidcArguments, Server, TokenWebhookArguments,
 };
 pub use error::Error;
 pub use flag::types::{NodeTaint, Snapshotter};

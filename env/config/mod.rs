@@ -1,6 +1,7 @@
 //! The typed configuration: what the flags, variables and files come to.
 
 mod agent;
+mod api_server;
 mod datastore;
 mod kubeconfig;
 mod kubelet;
@@ -13,6 +14,7 @@ mod server;
 use std::path::{Path, PathBuf};
 
 pub use agent::Agent;
+pub use api_server::{ApiServerArguments, AuditArguments, OidcArguments, TokenWebhookArguments};
 pub use datastore::Datastore;
 pub use kubeconfig::Kubeconfig;
 pub use kubelet::KubeletArguments;
@@ -20,7 +22,7 @@ pub use listener::Listener;
 pub use logging::{LogFormat, Logging};
 pub use network::ClusterNetwork;
 pub use node::Node;
-pub use server::{ApiServerArguments, Server};
+pub use server::Server;
 
 use crate::{DataDir, Error, Values};
 

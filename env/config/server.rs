@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::{ClusterNetwork, Datastore, Kubeconfig, Listener, Logging, Node, data_dir, home, token};
+use super::{
+    ApiServerArguments, ClusterNetwork, Datastore, Kubeconfig, Listener, Logging, Node, data_dir, home, token,
+};
 use crate::flag::Subcommand;
 use crate::nearest::nearest;
 use crate::{DataDir, Error, Values};
@@ -38,40 +40,6 @@ pub struct Server {
     /// Whether there is no node in this server.
     pub disable_agent: bool,
     pub node: Node,
-}
-
-/// What `--kube-apiserver-arg` says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ApiServerArguments {
-    /// CSV of tokens, users, uids and groups.
-    pub token_auth_file: Option<PathBuf>,
-    /// The first one issues tokens; all are accepted. None: k3s's.
-    pub service_account_issuers: Vec<String>,
-    /// PEM files with keys that tokens may be signed with, besides the server's own.
-    pub service_account_key_files: Vec<PathBuf>,
-    /// None: k3s's.
-    pub audiences: Vec<String>,
-    /// The `EncryptionConfiguration`, instead of the one that `--secrets-encryption` makes.
-    pub encryption_provider_config: Option<PathBuf>,
-    /// Whether its changes take effect while the server runs.
-    pub reload_encryption: bool,
-}
-
-impl ApiServerArguments {
-    fn from_values(values: &Values) -> Result<Self, Error> {
-        let given = |name: &str| values.arguments("kube-apiserver-arg", name);
-        let audiences = given("api-audiences").pop().unwrap_or_default();
-        let reload = "encryption-provider-config-automatic-reload";
-        let switch = |text: &str| text.parse().map_err(|_| "it is true or false".to_owned());
-        Ok(Self {
-            token_auth_file: given("token-auth-file").pop().map(PathBuf::from),
-            service_account_issuers: given("service-account-issuer"),
-            service_account_key_files: given("service-account-key-file").into_iter().map(PathBuf::from).collect(),
-            audiences: audiences.split(',').filter(|it| !it.is_empty()).map(str::to_owned).collect(),
-            encryption_provider_config: given("encryption-provider-config").pop().map(PathBuf::from),
-            reload_encryption: values.argument("kube-apiserver-arg", reload, switch)?.unwrap_or(false),
-        })
-    }
 }
 
 impl Server {

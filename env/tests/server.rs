@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::time::Duration;
 
 use k3s_env::{LogFormat, NodeTaint, Server};
 
@@ -82,11 +83,22 @@ fn flags_of_the_api_server_are_passed_on() {
         "--kube-apiserver-arg=api-audiences=x,y",
         "--kube-apiserver-arg=encryption-provider-config=/e.yaml",
         "--kube-apiserver-arg=encryption-provider-config-automatic-reload=true",
+        "--kube-apiserver-arg=max-requests-inflight=100",
+        "--kube-apiserver-arg=request-timeout=30s",
+        "--kube-apiserver-arg=audit-policy-file=/p.yaml",
+        "--kube-apiserver-arg=audit-log-path=/a.log",
+        "--kube-apiserver-arg=audit-log-maxsize=5",
+        "--kube-apiserver-arg=audit-log-mode=batch",
     ])
     .api_server;
     assert_eq!(api.token_auth_file.as_deref(), Some(Path::new("/a.csv")));
     assert_eq!(api.service_account_issuers, ["https://a", "https://b"]);
     assert_eq!(api.audiences, ["x", "y"]);
+    assert_eq!((api.max_requests_inflight, api.max_mutating_requests_inflight), (Some(100), None));
+    assert_eq!(api.request_timeout, Some(Duration::from_secs(30)));
+    assert_eq!(api.audit.policy_file.as_deref(), Some(Path::new("/p.yaml")));
+    assert_eq!(api.audit.log_path.as_deref(), Some(Path::new("/a.log")));
+    assert_eq!((api.audit.max_size, api.audit.mode.as_deref()), (Some(5), Some("batch")));
     assert_eq!((api.encryption_provider_config.as_deref(), api.reload_encryption), (Some(Path::new("/e.yaml")), true));
 }
 

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::admission::{Attributes, Operation};
+use crate::audit::Record;
 use crate::conversion::Conversion;
 use crate::negotiate::Accept;
 use crate::registry::{Entry, Registry, Row};
@@ -30,6 +31,8 @@ pub(crate) struct Call {
     pub warnings: Mutex<Vec<String>>,
     /// What admission says for the audit log: keys with their values.
     pub audit_annotations: Mutex<BTreeMap<String, String>>,
+    /// What the audit log is told.
+    pub audit: Option<Arc<Record>>,
 }
 
 impl Call {

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use k3s_kine::Datastore;
 
 use crate::encryption::Encryption;
-use crate::{authentication, relay};
+use crate::{audit, authentication, relay};
 
 /// Configuration of an [`crate::ApiServer`].
 #[derive(Clone)]
@@ -31,6 +32,15 @@ pub struct Config {
     pub authentication: authentication::Config,
     /// TCP port at `advertise_address`.
     pub advertise_port: u16,
+    /// Whether quotas are counted here, which is the controller manager's business: not if there is to be none.
+    pub count_quotas: bool,
+    /// What is written into the audit log; `None`: there is none.
+    pub audit: Option<audit::Config>,
+    /// Requests at a time that priority and fairness let run: `--max-requests-inflight` and
+    /// `--max-mutating-requests-inflight` together.
+    pub seats: u32,
+    /// How long a request may take that is no stream (`--request-timeout`); a quarter of it may be spent in a queue.
+    pub request_timeout: Duration,
 }
 
 impl Config {
@@ -46,6 +56,10 @@ impl Config {
             advertise_port: 6443,
             authentication: authentication::Config::default(),
             relay: relay::Config::default(),
+            count_quotas: true,
+            audit: None,
+            seats: 400 + 200,
+            request_timeout: Duration::from_secs(60),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Where a request goes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use http::header::ACCEPT_ENCODING;
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -13,18 +15,23 @@ use k3s_api::status::Status;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
+use crate::audit::{self, Asked, Record};
+use crate::authentication::Impersonator;
+use crate::authorization::{Attributes, Decision};
 use crate::call::Call;
 use crate::negotiate::{self, Accept};
 use crate::options::ListOptions;
 use crate::registry::Row;
 use crate::request::{Query, RequestInfo};
+use crate::serve::Peer;
 use crate::verbs::{binding, create, delete, eviction, get, list, patch, subresource, update, watch};
-use crate::{ApiServer, Body, BoxError, discovery, encode, health, metrics, openapi, openid, relay, response, tokens};
+use crate::{
+    ApiServer, Body, BoxError, aggregator, deadline, discovery, encode, health, metrics, openapi, openid, relay,
+    response, tokens,
+};
 
 /// Bodies are not longer than this.
 const MAX_BODY: usize = 3 << 20;
-/// How long a request that is no watch may take. (`--request-timeout`)
-const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A request's body, from wherever: with one type for all, the pipeline is compiled once, and here.
 pub(crate) type RequestBody = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -38,58 +45,107 @@ async fn answer(server: ApiServer, request: Request<RequestBody>) -> Response<Bo
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = RequestInfo::new(request.method(), request.uri().path(), &query);
     let user = request.extensions().get::<UserInfo>().cloned().unwrap_or_else(anonymous);
-    if let Err(status) = server.authorizer().require(server.registry(), &user, &info).await {
-        return response::status(&status);
+    if let Some(peer) = request.extensions().get::<Peer>() {
+        peer.set_patient(info.is_long_running() && info.verb != "watch");
     }
-    if !info.is_resource {
-        return document(server, request, &info, &query).await;
-    }
-    resource(server, request, info, query, user).await
+    let audit_id = audit::id(request.headers());
+    let record = begin_record(&server, &audit_id, &request, &info, &user);
+    let mut response = match &record {
+        Some(record) => match record.received().await {
+            Ok(()) => recorded(server, request, info, query, user, record).await,
+            Err(status) => response::status(&status),
+        },
+        None => in_turn(server, request, info, query, user, None).await,
+    };
+    audit::label(&mut response, &audit_id);
+    response
 }
 
-fn anonymous() -> UserInfo {
-    let groups = vec!["system:unauthenticated".to_owned()];
-    UserInfo { name: "system:anonymous".to_owned(), groups, ..UserInfo::default() }
-}
-
-/// What is no resource: discovery, OpenAPI, health, version.
-async fn document(
-    server: ApiServer,
-    request: Request<RequestBody>,
+/// What the audit log will say of the request, if it does.
+fn begin_record(
+    server: &ApiServer,
+    id: &str,
+    request: &Request<RequestBody>,
     info: &RequestInfo,
-    query: &Query,
-) -> Response<Body> {
-    if let Some(response) = health::handle(&server, &info.path, query).await {
-        return response;
-    }
-    if let Some(response) = discovery::handle(&server, &info.path, request.headers()) {
-        return response;
-    }
-    if let Some(response) = openapi::handle(&server, &info.path, query, request.headers()) {
-        return response;
-    }
-    if let Some(response) = openid::handle(&server, &info.path) {
-        return response;
-    }
-    if info.path == "/metrics" {
-        return metrics::handle(&server);
-    }
-    response::page_not_found()
+    user: &UserInfo,
+) -> Option<Arc<Record>> {
+    let audit = server.audit()?;
+    let extensions = request.extensions();
+    let remote = extensions.get::<Peer>().map(|peer| peer.remote().ip());
+    let (uri, headers) = (request.uri(), request.headers());
+    // The policy speaks of who is there, whomever he acts as.
+    let asked = match extensions.get::<Impersonator>() {
+        Some(Impersonator(own)) => Asked { uri, headers, remote, info, user: own, impersonated: Some(user) },
+        None => Asked { uri, headers, remote, info, user, impersonated: None },
+    };
+    audit.begin(id, &asked)
 }
 
-/// What a request for a resource is answered with.
-async fn resource(
+async fn recorded(
+    server: ApiServer,
+    mut request: Request<RequestBody>,
+    info: RequestInfo,
+    query: Query,
+    user: UserInfo,
+    record: &Arc<Record>,
+) -> Response<Body> {
+    if record.wants_response() {
+        request.headers_mut().remove(ACCEPT_ENCODING);
+    }
+    let long_running = info.is_long_running();
+    let response = in_turn(server, request, info, query, user, Some(Arc::clone(record))).await;
+    Arc::clone(record).answered(response, long_running).await
+}
+
+/// Answers a request when it is its turn.
+async fn in_turn(
     server: ApiServer,
     request: Request<RequestBody>,
     info: RequestInfo,
     query: Query,
     user: UserInfo,
+    audit: Option<Arc<Record>>,
 ) -> Response<Body> {
+    let ticket = match server.flow_control().admit(server.registry(), &user, &info, &query).await {
+        Ok(ticket) => ticket,
+        Err(refused) => return refused,
+    };
+    let mut response = admitted(server, request, info, query, user, audit).await;
+    ticket.label(&mut response);
+    response
+}
+
+/// What a request is answered with whose turn it is.
+async fn admitted(
+    server: ApiServer,
+    request: Request<RequestBody>,
+    info: RequestInfo,
+    query: Query,
+    user: UserInfo,
+    audit: Option<Arc<Record>>,
+) -> Response<Body> {
+    let within = match deadline::of(&query, server.config().request_timeout) {
+        Ok(within) => within,
+        Err(status) => return response::status(&status),
+    };
+    if let Err(status) = authorize(&server, &user, &info, audit.as_deref()).await {
+        return response::status(&status);
+    }
+    if !info.is_resource {
+        let answer = timeout(within, document(server, request, &info, &query, &user)).await;
+        return answer.unwrap_or_else(|_| response::status(&deadline::passed()));
+    }
     let row = match route(&server, &info, request.method()) {
         Ok(row) => row,
-        // A group or version that nobody has is no part of the API.
-        Err(status) if status.code == 404 && !is_served(&server, &info) => return response::page_not_found(),
-        Err(status) => return response::status(&status),
+        Err(status) => {
+            return match aggregator::find(&server, &info.path).await {
+                Ok(Some(api_service)) => aggregator::answer(&server, &api_service, request, &user, &info).await,
+                // A group or version that nobody has is no part of the API.
+                Ok(None) if status.code == 404 && !is_served(&server, &info) => response::page_not_found(),
+                Ok(None) => response::status(&status),
+                Err(error) => response::status(&error.into()),
+            };
+        }
     };
     if relay::is_relayed(&info) {
         return relay::handle(&server, request, &info, &query, &user).await;
@@ -113,21 +169,95 @@ async fn resource(
         accept,
         warnings,
         audit_annotations: Mutex::default(),
+        audit,
     };
+    resource(call, body, within).await
+}
+
+/// May he? The audit log is told why.
+async fn authorize(
+    server: &ApiServer,
+    user: &UserInfo,
+    info: &RequestInfo,
+    audit: Option<&Record>,
+) -> Result<(), Status> {
+    let asked = Attributes::from(info);
+    let decision = server.authorizer().authorize(server.registry(), user, asked).await?;
+    let (word, reason) = match &decision {
+        Decision::Allowed { reason } => ("allow", reason),
+        Decision::NoOpinion { reason } => ("forbid", reason),
+    };
+    if let Some(record) = audit {
+        record.annotate("authorization.k8s.io/decision", word);
+        record.annotate("authorization.k8s.io/reason", reason);
+    }
+    match decision.is_allowed() {
+        true => Ok(()),
+        false => Err(asked.forbidden(user, reason)),
+    }
+}
+
+fn anonymous() -> UserInfo {
+    let groups = vec!["system:unauthenticated".to_owned()];
+    UserInfo { name: "system:anonymous".to_owned(), groups, ..UserInfo::default() }
+}
+
+/// What is no resource: discovery, OpenAPI, health, version.
+async fn document(
+    server: ApiServer,
+    request: Request<RequestBody>,
+    info: &RequestInfo,
+    query: &Query,
+    user: &UserInfo,
+) -> Response<Body> {
+    match aggregator::find(&server, &info.path).await {
+        Ok(Some(api_service)) => return aggregator::answer(&server, &api_service, request, user, info).await,
+        Ok(None) => {}
+        Err(error) => return response::status(&error.into()),
+    }
+    if let Some(response) = health::handle(&server, &info.path, query).await {
+        return response;
+    }
+    if let Some(response) = discovery::handle(&server, &info.path, request.headers()) {
+        return response;
+    }
+    if let Some(response) = openapi::handle(&server, &info.path, query, request.headers()) {
+        return response;
+    }
+    if let Some(response) = openid::handle(&server, &info.path) {
+        return response;
+    }
+    if info.path == "/metrics" {
+        return metrics::handle(&server);
+    }
+    response::page_not_found()
+}
+
+/// What a request for a resource is answered with.
+async fn resource(call: Call, body: RequestBody, within: Duration) -> Response<Body> {
+    let accept = call.accept;
     if call.info.verb == "watch" {
         let answer = match ListOptions::parse(&call.query, true) {
-            Ok(options) => timeout(TIMEOUT, watch::watch(call, options)).await.unwrap_or_else(|_| Err(too_slow())),
+            Ok(options) => {
+                timeout(within, watch::watch(call, options)).await.unwrap_or_else(|_| Err(deadline::passed()))
+            }
             Err(status) => Err(status),
         };
         return answer.unwrap_or_else(|status| encode::status(accept, &status));
     }
-    let answer = timeout(TIMEOUT, async {
+    let answer = timeout(within, async {
         let body = read(body).await?;
+        if let Some(record) = &call.audit {
+            record.request_body(&call.headers, &body);
+        }
         verb(&call, &body).await
     });
-    let answer = answer.await.unwrap_or_else(|_| Err(too_slow()));
+    let answer = answer.await.unwrap_or_else(|_| Err(deadline::passed()));
     let mut response = answer.unwrap_or_else(|status| error(&call, accept, &status));
     response::add_warnings(&mut response, &call.warnings.lock());
+    if let Some(record) = &call.audit {
+        record.annotate_all(&call.audit_annotations.lock());
+    }
     response
 }
 
@@ -137,10 +267,6 @@ fn error(call: &Call, accept: Accept, status: &Status) -> Response<Body> {
         tracing::error!(verb, path, code = status.code, message = status.message, "request failed");
     }
     encode::status(accept, status)
-}
-
-fn too_slow() -> Status {
-    Status::timeout("request did not complete within the allotted timeout", 0)
 }
 
 /// The resource's row, if it is there and takes the method.

@@ -10,6 +10,7 @@
 
 mod admission;
 mod aggregator;
+pub mod audit;
 pub mod authentication;
 pub mod authorization;
 mod body;
@@ -18,6 +19,7 @@ mod call;
 mod config;
 mod conversion;
 mod custom_resources;
+mod deadline;
 mod discovery;
 mod dispatch;
 mod encode;
@@ -67,6 +69,8 @@ pub enum Error {
     Authentication(#[from] authentication::Error),
     #[error("cannot set up relaying to kubelets: {0}")]
     Relay(#[from] relay::Error),
+    #[error("cannot set up the audit log: {0}")]
+    Audit(#[from] audit::Error),
 }
 
 /// A running API server. Clones are handles to the same one.
@@ -82,12 +86,16 @@ struct Inner {
     config: Config,
     registry: Arc<Registry>,
     admission: admission::Chain,
+    charges: Arc<admission::resource_quota::Charges>,
     service_addresses: ServiceAddresses,
     stop: CancellationToken,
     health: health::Health,
     authenticator: Authenticator,
     authorizer: Authorizer,
     relay: relay::Relay,
+    flow_control: flow_control::FlowControl,
+    audit: Option<Arc<audit::Audit>>,
+    aggregated: aggregator::Aggregated,
 }
 
 impl ApiServer {
@@ -99,21 +107,29 @@ impl ApiServer {
         let authenticator = Authenticator::new(&config.authentication)?;
         let registry = Arc::new(Registry::open(Arc::clone(&config.datastore), Arc::clone(&config.encryption)).await?);
         service_addresses::repair(&registry).await?;
+        let charges = Arc::default();
         let inner = Inner {
-            admission: admission::Chain::default(),
+            admission: admission::Chain::new(&charges),
+            charges,
             service_addresses: ServiceAddresses::new(&config.service_cidrs, config.node_ports.clone()),
             stop: CancellationToken::new(),
             health: health::Health::default(),
             authenticator,
             authorizer: Authorizer::default(),
             relay: relay::Relay::new(&config.relay)?,
+            audit: config.audit.as_ref().map(audit::Audit::open).transpose()?.map(Arc::new),
+            aggregated: aggregator::Aggregated::default(),
+            flow_control: flow_control::FlowControl::new(config.seats, config.request_timeout / 4),
             config,
             registry,
         };
         let inner = Arc::new(inner);
         tokio::spawn(custom_resources::run(Arc::downgrade(&inner)));
-        tokio::spawn(flow_control::dangling::run(Arc::downgrade(&inner)));
+        tokio::spawn(flow_control::run(Arc::downgrade(&inner)));
         tokio::spawn(aggregator::availability::run(Arc::downgrade(&inner)));
+        if inner.config.count_quotas {
+            tokio::spawn(admission::resource_quota::recount::run(Arc::downgrade(&inner)));
+        }
         Ok(Self { inner })
     }
 
@@ -128,6 +144,10 @@ impl ApiServer {
 
     pub(crate) fn admission(&self) -> &admission::Chain {
         &self.inner.admission
+    }
+
+    pub(crate) fn charges(&self) -> &admission::resource_quota::Charges {
+        &self.inner.charges
     }
 
     pub(crate) fn service_addresses(&self) -> &ServiceAddresses {
@@ -152,6 +172,21 @@ impl ApiServer {
     /// Who makes a request.
     pub fn authenticator(&self) -> &Authenticator {
         &self.inner.authenticator
+    }
+
+    /// What other servers serve.
+    pub(crate) fn aggregated(&self) -> &aggregator::Aggregated {
+        &self.inner.aggregated
+    }
+
+    /// The audit log, if there is one.
+    pub(crate) fn audit(&self) -> Option<&Arc<audit::Audit>> {
+        self.inner.audit.as_ref()
+    }
+
+    /// Says which requests wait.
+    pub(crate) fn flow_control(&self) -> &flow_control::FlowControl {
+        &self.inner.flow_control
     }
 
     /// Connects clients with kubelets, pods and services.

@@ -6,7 +6,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 
 use crate::discovery::GIT_VERSION;
-use crate::{ApiServer, Body};
+use crate::{ApiServer, Body, flow_control};
 
 /// The metrics in Prometheus' text format, version 0.0.4.
 pub(crate) fn handle(server: &ApiServer) -> Response<Body> {
@@ -26,6 +26,16 @@ pub(crate) fn handle(server: &ApiServer) -> Response<Body> {
     let ready = f64::from(u8::from(server.health().is_ready()));
     let labels = "{name=\"ready\",type=\"readyz\"}".to_owned();
     metric("kubernetes_healthcheck", "gauge", "Whether a health check passes.", &[(labels, ready)]);
+    if let Some(audit) = server.audit() {
+        let (events, lost) = audit.counts();
+        let help = "Events for the audit log.";
+        metric("apiserver_audit_event_total", "counter", help, &[(String::new(), events as f64)]);
+        let help = "Events that could not be written to the audit log.";
+        metric("apiserver_audit_error_total", "counter", help, &[("{plugin=\"log\"}".to_owned(), lost as f64)]);
+    }
+    for (name, kind, help, samples) in flow_control::metrics::all(server.flow_control()) {
+        metric(name, kind, help, &samples);
+    }
     if let Some(bytes) = resident_bytes() {
         let help = "Resident memory size in bytes.";
         metric("process_resident_memory_bytes", "gauge", help, &[(String::new(), bytes)]);

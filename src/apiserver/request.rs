@@ -86,6 +86,14 @@ impl RequestInfo {
         }
         info
     }
+
+    /// Whether the answer is a stream that lasts as long as its reader wants: no deadline holds for it. As Kubernetes has
+    /// it, all logs and proxied requests are taken for such.
+    pub fn is_long_running(&self) -> bool {
+        self.is_resource
+            && (matches!(self.verb, "watch" | "proxy")
+                || matches!(self.subresource.as_str(), "attach" | "exec" | "proxy" | "log" | "portforward"))
+    }
 }
 
 /// The name that a field selector fixes. A user who may only watch one object by name is allowed to do so this way.

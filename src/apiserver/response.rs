@@ -28,12 +28,17 @@ pub fn status(status: &Status) -> Response<Body> {
     response
 }
 
-/// 404 for a path that is none of the API's: plain text, as Go's server says it.
-pub fn page_not_found() -> Response<Body> {
-    let mut response = Response::new(Body::from("404 page not found\n"));
-    *response.status_mut() = StatusCode::NOT_FOUND;
+/// Plain text, as Go's server says errors.
+pub fn text(code: StatusCode, text: &str) -> Response<Body> {
+    let mut response = Response::new(Body::from(text.to_owned()));
+    *response.status_mut() = code;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
+}
+
+/// 404 for a path that is none of the API's: plain text, as Go's server says it.
+pub fn page_not_found() -> Response<Body> {
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
 /// `Warning: 299 - "text"`, as RFC 7234 has them.

@@ -7,6 +7,8 @@
 //!
 //! A peer that hangs costs a place among [`Limits::connections`] for as long as the limits allow, and nothing after.
 
+mod stalled;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -32,6 +34,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 
+use stalled::Stalled;
+
 /// Why the server could not start to serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -55,6 +59,8 @@ pub struct Limits {
     pub header_read: Duration,
     /// Between requests on an HTTP/1.1 connection, and for an HTTP/2 peer to answer a ping.
     pub idle: Duration,
+    /// For a peer to take some of what is sent to it, unless it reads a stream such as a log at its own pace.
+    pub stalled: Duration,
     /// For requests in progress when the server stops; then they are cut off.
     pub shutdown: Duration,
     /// Connections at a time over all listeners; more wait in the kernel's backlog.
@@ -64,12 +70,13 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// kube-apiserver's: 10 s for a handshake, 32 s for a head, 90 s idle, 250 streams.
+    /// kube-apiserver's: 10 s for a handshake, 32 s for a head, 90 s idle, 60 s for an answer to be taken, 250 streams.
     fn default() -> Self {
         Self {
             handshake: Duration::from_secs(10),
             header_read: Duration::from_secs(32),
             idle: Duration::from_secs(90),
+            stalled: Duration::from_secs(60),
             shutdown: Duration::from_secs(10),
             connections: 20_000,
             streams: 250,
@@ -86,12 +93,13 @@ struct Connection {
     remote: SocketAddr,
     local: SocketAddr,
     certificates: Vec<CertificateDer<'static>>,
+    patient: AtomicBool,
 }
 
 impl Peer {
     /// A peer at `remote` that connected to `local` and showed `certificates`, its own first.
     pub fn new(remote: SocketAddr, local: SocketAddr, certificates: Vec<CertificateDer<'static>>) -> Self {
-        Self(Arc::new(Connection { remote, local, certificates }))
+        Self(Arc::new(Connection { remote, local, certificates, patient: AtomicBool::new(false) }))
     }
 
     /// The client's address.
@@ -102,6 +110,15 @@ impl Peer {
     /// The server's address that the client connected to.
     pub fn local(&self) -> SocketAddr {
         self.0.local
+    }
+
+    /// Says whether the client may stop to read for as long as it wants: a log that somebody pages through.
+    pub(crate) fn set_patient(&self, patient: bool) {
+        self.0.patient.store(patient, Ordering::Relaxed);
+    }
+
+    fn is_patient(&self) -> bool {
+        self.0.patient.load(Ordering::Relaxed)
     }
 
     /// What the client showed, its own certificate first. It holds the key; whether anybody trusted signed it has not
@@ -255,6 +272,7 @@ where
         let certificates = session.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
         let http2 = session.alpn_protocol() == Some(b"h2");
         let peer = Peer::new(remote, local, certificates);
+        let stream = Stalled::new(stream, peer.clone(), self.limits.stalled);
         let seen = Arc::new(AtomicBool::new(false));
         let service = {
             let (service, seen) = (self.service.clone(), seen.clone());

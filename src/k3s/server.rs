@@ -1,5 +1,6 @@
 //! `k3s server`.
 
+mod api_arguments;
 mod control_plane;
 mod host;
 mod host_ports;

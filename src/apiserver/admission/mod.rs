@@ -17,7 +17,7 @@ mod policy;
 mod priority;
 mod reinvocation;
 mod request;
-mod resource_quota;
+pub(crate) mod resource_quota;
 mod rules;
 mod runtime_class;
 mod service_account;
@@ -27,6 +27,7 @@ mod versions;
 mod webhook;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use k3s_api::authentication::UserInfo;
@@ -130,8 +131,9 @@ pub trait Plugin: Send + Sync {
 /// The plug-ins that are switched on, in their order.
 pub struct Chain(Vec<Box<dyn Plugin>>);
 
-impl Default for Chain {
-    fn default() -> Self {
+impl Chain {
+    /// All plug-ins. What quotas are charged is written down in `charges`.
+    pub fn new(charges: &Arc<resource_quota::Charges>) -> Self {
         Self(vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle),
             Box::new(limit_ranger::LimitRanger),
@@ -150,12 +152,10 @@ impl Default for Chain {
             Box::new(webhook::mutating::MutatingAdmissionWebhook::default()),
             Box::new(policy::validating::ValidatingAdmissionPolicy::default()),
             Box::new(webhook::validating::ValidatingAdmissionWebhook::default()),
-            Box::new(resource_quota::ResourceQuota),
+            Box::new(resource_quota::ResourceQuota(Arc::clone(charges))),
         ])
     }
-}
 
-impl Chain {
     /// Lets every plug-in change the object; all of them once more, if a webhook or a policy has changed it.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use futures::FutureExt;
 use k3s_api::object::{at, label, text};
 use serde_json::Value;
 
+use super::{Foreign, discovery};
 use crate::follow::{Again, follow, set_condition, write_status};
 use crate::registry::{self, known};
 use crate::{ApiServer, Inner};
@@ -24,41 +25,63 @@ pub(crate) async fn run(server: Weak<Inner>) {
 pub(crate) async fn reconcile(server: &ApiServer) -> Result<Again, registry::Error> {
     let row = known::api_services();
     let mut again = Again::No;
+    let before = server.aggregated().all();
+    let mut found = Vec::new();
     for entry in server.registry().list(row, "").await?.entries {
         let old = entry.value()?;
         // Those that this server serves itself are always there.
         let Some(service) = at(&old, &["spec", "service"]).filter(|service| service.is_object()) else { continue };
         again = Again::After(CHECK);
-        let (status, reason, message) = match unavailable(server, &old, service).await? {
-            None => ("True", "Passed", "all checks passed".to_owned()),
-            Some((reason, message)) => ("False", reason, message),
+        let (status, reason, message) = match check(server, &old, service).await? {
+            Ok(foreign) => {
+                found.push(foreign);
+                ("True", "Passed", "all checks passed".to_owned())
+            }
+            Err((reason, message)) => {
+                found.push(last_known(&before, &old));
+                ("False", reason, message)
+            }
         };
         let mut new = (*old).clone();
         if set_condition(&mut new, "Available", status, reason, &message) {
             write_status(server.registry(), row, &entry, new).await?;
         }
     }
+    server.aggregated().set(found);
     Ok(again)
 }
 
-/// Why the server can't be used, if that is so.
-async fn unavailable(
+/// What a server served when it was there.
+fn last_known(before: &[Foreign], api_service: &Value) -> Foreign {
+    let field = |name| text(api_service, &["spec", name]).unwrap_or_default().to_owned();
+    let (group, version) = (field("group"), field("version"));
+    match before.iter().find(|known| known.group == group && known.version == version) {
+        Some(known) => Foreign { is_current: false, ..known.clone() },
+        None => Foreign { group, version, resources: Vec::new(), openapi: None, is_current: false },
+    }
+}
+
+/// Why a server can't be used: reason and message.
+type Unavailable = (&'static str, String);
+
+/// What the server serves, or why it can't be used.
+async fn check(
     server: &ApiServer,
     api_service: &Value,
     service: &Value,
-) -> Result<Option<(&'static str, String)>, registry::Error> {
+) -> Result<Result<Foreign, Unavailable>, registry::Error> {
     let registry = server.registry();
     let field = |name| text(service, &[name]).unwrap_or_default();
     let (namespace, name) = (field("namespace"), field("name"));
     let port = service.get("port").and_then(Value::as_u64).unwrap_or(443);
     let Some(found) = registry.get(known::services(), namespace, name).await? else {
-        return Ok(Some(("ServiceNotFound", format!("service/{name} in \"{namespace}\" is not present"))));
+        return Ok(Err(("ServiceNotFound", format!("service/{name} in \"{namespace}\" is not present"))));
     };
     let found = found.value()?;
     let ports = at(&found, &["spec", "ports"]).and_then(Value::as_array).into_iter().flatten();
     let Some(found_port) = ports.into_iter().find(|candidate| candidate["port"].as_u64() == Some(port)) else {
         let why = format!("service/{name} in \"{namespace}\" is not listening on port {port}");
-        return Ok(Some(("ServicePortError", why)));
+        return Ok(Err(("ServicePortError", why)));
     };
     if text(&found, &["spec", "type"]) != Some("ExternalName") {
         let port_name = text(found_port, &["name"]).unwrap_or_default();
@@ -77,15 +100,15 @@ async fn unavailable(
         }
         if !any {
             let why = format!("cannot find endpointslices for service/{name} in \"{namespace}\"");
-            return Ok(Some(("EndpointsNotFound", why)));
+            return Ok(Err(("EndpointsNotFound", why)));
         }
         if !ready {
             let why = format!(
                 "endpoints for service/{name} in \"{namespace}\" have no addresses with port name \"{port_name}\""
             );
-            return Ok(Some(("MissingEndpoints", why)));
+            return Ok(Err(("MissingEndpoints", why)));
         }
     }
-    let answer = super::discover(server, api_service).await;
-    Ok(answer.err().map(|error| ("FailedDiscoveryCheck", error)))
+    let answer = discovery::discover(server, api_service).await;
+    Ok(answer.map_err(|error| ("FailedDiscoveryCheck", error)))
 }

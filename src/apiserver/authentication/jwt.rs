@@ -175,6 +175,33 @@ impl PublicKey {
         }
     }
 
+    /// A key as providers publish it (RFC 7517), called by its own id; `None` if it is of another kind.
+    pub fn from_jwk(jwk: &Value) -> Option<Self> {
+        let part = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str()?.trim_end_matches('=')).ok();
+        let mut key = match (jwk["kty"].as_str()?, jwk["crv"].as_str()) {
+            ("RSA", _) => {
+                let integer = |bytes: Vec<u8>| {
+                    let bytes = strip_zeros(&bytes).to_vec();
+                    // A leading one would be a sign.
+                    let sign: &[u8] = if bytes.first().is_some_and(|first| *first >= 0x80) { &[0] } else { &[] };
+                    tlv(INTEGER, &[sign, bytes.as_slice()].concat())
+                };
+                let bytes = tlv(SEQUENCE, &[integer(part("n")?), integer(part("e")?)].concat());
+                Self::new(Algorithm::Rs256, bytes)
+            }
+            ("EC", Some("P-256")) => {
+                let (x, y) = (part("x")?, part("y")?);
+                if x.len() != 32 || y.len() != 32 {
+                    return None;
+                }
+                Self::new(Algorithm::Es256, [&[4], x.as_slice(), &y].concat())
+            }
+            _ => return None,
+        };
+        key.id = jwk["kid"].as_str().unwrap_or_default().to_owned();
+        Some(key)
+    }
+
     fn subject_public_key_info(&self) -> Vec<u8> {
         let algorithm = match self.algorithm {
             Algorithm::Rs256 => tlv(SEQUENCE, &[RSA_ENCRYPTION, &[0x05, 0x00]].concat()),
@@ -252,7 +279,8 @@ pub fn verify(token: &str, keys: &[PublicKey]) -> Result<Value, Error> {
     let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Error::Malformed)?;
     keys.iter()
         // The token says which kind of key made it; the key has the last word, or "alg" could be forged.
-        .filter(|key| key.algorithm.name() == header.alg && (header.kid.is_empty() || header.kid == key.id))
+        .filter(|key| key.algorithm.name() == header.alg)
+        .filter(|key| header.kid.is_empty() || key.id.is_empty() || header.kid == key.id)
         .any(|key| key.verify(message.as_bytes(), &signature))
         .then(|| decode(claims))
         .ok_or(Error::Signature)?
@@ -271,6 +299,7 @@ fn sections(pem: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, Error> {
 
 // The few bytes of DER (X.690) that are needed to name and to wrap keys.
 const SEQUENCE: u8 = 0x30;
+const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const OCTET_STRING: u8 = 0x04;
 const RSA_ENCRYPTION: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
@@ -316,6 +345,18 @@ mod tests {
                 assert!(matches!(verify(&token, &others), Err(Error::Signature)));
             }
         }
+    }
+
+    #[test]
+    fn a_published_key_checks_what_its_private_half_signed() {
+        for pem in [test_keys::P256_PKCS8, test_keys::RSA_PKCS1] {
+            let key = SigningKey::from_pem(pem.as_bytes()).unwrap();
+            let published = PublicKey::from_jwk(&key.public().jwk()).unwrap();
+            assert_eq!(published, *key.public());
+            assert!(verify(&key.sign(&json!({"sub": "x"})).unwrap(), &[published]).is_ok());
+        }
+        assert_eq!(PublicKey::from_jwk(&json!({"kty": "oct", "k": "AAAA"})), None);
+        assert_eq!(PublicKey::from_jwk(&json!({"kty": "EC", "crv": "P-256", "x": "AAAA", "y": "AAAA"})), None);
     }
 
     #[test]

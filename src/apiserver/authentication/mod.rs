@@ -6,12 +6,15 @@
 
 mod bootstrap_token;
 pub mod impersonation;
+mod issuer;
 pub mod jwt;
+pub mod oidc;
 mod request_header;
 pub mod service_account;
 #[cfg(test)]
 pub(crate) mod test_keys;
 mod token_file;
+pub mod webhook;
 mod x509;
 
 use std::convert::Infallible;
@@ -32,12 +35,17 @@ use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use tower::Service;
 
+use oidc::Oidc;
 pub use request_header::RequestHeader;
 pub use service_account::ServiceAccounts;
 pub use token_file::TokenFile;
+use webhook::Webhook;
 pub use x509::ClientCa;
 
+use crate::audit::policy::Stage;
+use crate::audit::{self, Asked};
 use crate::registry::{self, Registry};
+use crate::request::{Query, RequestInfo};
 use crate::serve::Peer;
 use crate::{ApiServer, Body, BoxError, response};
 
@@ -57,6 +65,10 @@ pub enum Error {
     TokenFile(#[from] token_file::Error),
     #[error("cannot use the service account keys: {0}")]
     Keys(#[from] jwt::Error),
+    #[error(transparent)]
+    Oidc(#[from] oidc::Error),
+    #[error(transparent)]
+    Webhook(#[from] webhook::Error),
 }
 
 /// By what means users may prove who they are. What is empty is not possible.
@@ -78,6 +90,10 @@ pub struct Config {
     pub service_account_issuers: Vec<String>,
     /// `--api-audiences`; empty: k3s's.
     pub audiences: Vec<String>,
+    /// `--oidc-*`.
+    pub oidc: Option<oidc::Options>,
+    /// `--authentication-token-webhook-*`.
+    pub token_webhook: Option<webhook::Options>,
 }
 
 /// k3s's issuer of service account tokens, and the first of its audiences.
@@ -108,6 +124,10 @@ pub enum TokenError {
     ServiceAccount(#[from] service_account::Error),
     #[error(transparent)]
     Registry(#[from] registry::Error),
+    #[error(transparent)]
+    Oidc(#[from] oidc::Error),
+    #[error(transparent)]
+    Webhook(#[from] webhook::Error),
     #[error("invalid bearer token")]
     Unknown,
 }
@@ -119,6 +139,8 @@ pub struct Authenticator {
     request_header: Option<RequestHeader>,
     tokens: TokenFile,
     service_accounts: Option<ServiceAccounts>,
+    oidc: Option<Oidc>,
+    webhook: Option<Webhook>,
 }
 
 impl Authenticator {
@@ -153,7 +175,9 @@ impl Authenticator {
                 Some(ServiceAccounts::new(issuers, audiences, signer, keys))
             }
         };
-        Ok(Self { client_ca, request_header, tokens, service_accounts })
+        let oidc = config.oidc.clone().map(Oidc::new).transpose()?;
+        let webhook = config.token_webhook.clone().map(Webhook::new).transpose()?;
+        Ok(Self { client_ca, request_header, tokens, service_accounts, oidc, webhook })
     }
 
     /// The service accounts' tokens; `None` when no signing key was configured.
@@ -221,8 +245,14 @@ impl Authenticator {
         if let Some(user) = self.tokens.user(token) {
             return Ok(service_account::Accepted { user: user.clone(), audiences });
         }
-        match bootstrap_token::user(token, objects).await? {
-            Some(user) => Ok(service_account::Accepted { user, audiences }),
+        if let Some(user) = bootstrap_token::user(token, objects).await? {
+            return Ok(service_account::Accepted { user, audiences });
+        }
+        if let Some(oidc) = self.oidc.as_ref().filter(|oidc| oidc.is_ours(token)) {
+            return Ok(service_account::Accepted { user: oidc.user(token).await?, audiences });
+        }
+        match &self.webhook {
+            Some(webhook) => webhook.user(token, wanted).await?.ok_or(TokenError::Unknown),
             None => Err(TokenError::Unknown),
         }
     }
@@ -247,6 +277,37 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
 /// The subprotocol that carries a token; see [`bearer`].
 pub(crate) const WEBSOCKET_BEARER: &str = "base64url.bearer.authorization.k8s.io.";
 
+/// Who makes a request as somebody else; an extension of the request.
+#[derive(Debug, Clone)]
+pub(crate) struct Impersonator(pub UserInfo);
+
+/// Answers a request that comes no further, and tells the audit log.
+async fn refuse(
+    server: &ApiServer,
+    request: &http::request::Parts,
+    user: &UserInfo,
+    stage: Stage,
+    status: &Status,
+) -> Response<Body> {
+    let id = audit::id(&request.headers);
+    if let Some(audit) = server.audit() {
+        let query = Query::parse(request.uri.query().unwrap_or_default());
+        let info = RequestInfo::new(&request.method, request.uri.path(), &query);
+        let asked = Asked {
+            uri: &request.uri,
+            headers: &request.headers,
+            remote: request.extensions.get::<Peer>().map(|peer| peer.remote().ip()),
+            info: &info,
+            user,
+            impersonated: None,
+        };
+        audit.refused(&id, &asked, stage, status).await;
+    }
+    let mut response = response::status(status);
+    audit::label(&mut response, &id);
+    response
+}
+
 /// The API server for requests from the network: authenticates, then impersonates, then calls it.
 #[derive(Clone)]
 pub struct Authenticated(ApiServer);
@@ -265,16 +326,27 @@ impl Authenticated {
         let peer = request.extensions().get::<Peer>().cloned();
         let server = self.0;
         let user = server.authenticator().request(peer.as_ref(), request.headers(), server.registry()).await;
-        let Some(user) = user else { return response::status(&Status::unauthorized()) };
+        let Some(user) = user else {
+            let nobody = UserInfo::default();
+            let (head, _) = request.into_parts();
+            return refuse(&server, &head, &nobody, Stage::ResponseStarted, &Status::unauthorized()).await;
+        };
         // No one behind this server may see the credential.
         request.headers_mut().remove(AUTHORIZATION);
+        let own = user.clone();
         match impersonation::apply(server.authorizer(), server.registry(), user, request.headers_mut()).await {
             Ok(user) => {
+                if user != own {
+                    request.extensions_mut().insert(Impersonator(own));
+                }
                 request.extensions_mut().insert(user);
                 let Ok(response) = { server }.call(request).await;
                 response
             }
-            Err(status) => response::status(&status),
+            Err(status) => {
+                let (head, _) = request.into_parts();
+                refuse(&server, &head, &own, Stage::ResponseComplete, &status).await
+            }
         }
     }
 }

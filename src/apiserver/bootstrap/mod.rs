@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use crate::authorization::MASTERS;
-use crate::{ApiServer, Config, registry};
+use crate::{ApiServer, Config, flow_control, registry};
 
 /// Why an object that every cluster must have could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,8 @@ pub async fn run(server: &ApiServer) -> Result<(), Error> {
     // The service's address is taken from the range.
     create_missing(server, std::mem::take(&mut service_ranges)).await?;
     create_missing(server, rest).await?;
+    // From the first request on that is not the server's own.
+    flow_control::reconcile(server).await?;
     for endpoints in endpoints(server.config()) {
         apply(server, &endpoints, "", MANAGER).await?;
     }

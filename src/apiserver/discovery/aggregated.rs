@@ -5,7 +5,8 @@ use http::header::ACCEPT;
 use k3s_api::resource::Resource;
 use serde_json::{Value, json};
 
-use super::{group_names, group_versions};
+use super::{foreign, group_names, group_versions};
+use crate::aggregator::Foreign;
 use crate::registry::Row;
 
 /// The versions of the document; they differ in their name alone.
@@ -58,8 +59,8 @@ pub(super) fn wanted(headers: &HeaderMap) -> Option<Version> {
 }
 
 /// The document with the groups that `wanted` says.
-pub(super) fn list(rows: &[Row], version: Version, wanted: impl Fn(&str) -> bool) -> Value {
-    let items: Vec<Value> = group_names(rows, wanted)
+pub(super) fn list(rows: &[Row], others: &[Foreign], version: Version, wanted: impl Fn(&str) -> bool) -> Value {
+    let mut items: Vec<Value> = group_names(rows, wanted)
         .into_iter()
         .map(|group| {
             let versions: Vec<Value> = group_versions(rows, group)
@@ -76,6 +77,14 @@ pub(super) fn list(rows: &[Row], version: Version, wanted: impl Fn(&str) -> bool
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();
+    for other in others {
+        let versions = items.iter_mut().find(|item| item["metadata"]["name"] == other.group);
+        match versions.and_then(|item| item["versions"].as_array_mut()) {
+            Some(versions) if versions.iter().any(|known| known["version"] == other.version) => {}
+            Some(versions) => versions.push(foreign::version(other)),
+            None => items.push(json!({"metadata": {"name": other.group}, "versions": [foreign::version(other)]})),
+        }
+    }
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": version.api_version(), "metadata": {}, "items": items})
 }
 

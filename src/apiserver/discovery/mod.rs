@@ -2,6 +2,7 @@
 //! ("aggregated", `APIGroupDiscoveryList`), and `/version`. Made from the rows of resources when asked for.
 
 mod aggregated;
+mod foreign;
 
 use base64::Engine;
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
@@ -11,6 +12,7 @@ use k3s_api::status::Status;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::aggregator::Foreign;
 use crate::registry::Row;
 use crate::{ApiServer, Body, response};
 
@@ -21,22 +23,23 @@ pub const GIT_VERSION: &str = "v1.36.2+k3s1";
 pub(crate) fn handle(server: &ApiServer, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let rows = server.registry().resources();
+    let foreign = server.aggregated().all();
     Some(match parts.as_slice() {
         ["version"] => document(&version()),
         ["api"] => match aggregated::wanted(headers) {
             Some(version) => {
-                with_etag(headers, version.media_type(), &aggregated::list(&rows, version, |g| g.is_empty()))
+                with_etag(headers, version.media_type(), &aggregated::list(&rows, &[], version, |g| g.is_empty()))
             }
             None => document(&legacy_versions(server)),
         },
         ["apis"] => match aggregated::wanted(headers) {
             Some(version) => {
-                with_etag(headers, version.media_type(), &aggregated::list(&rows, version, |g| !g.is_empty()))
+                with_etag(headers, version.media_type(), &aggregated::list(&rows, &foreign, version, |g| !g.is_empty()))
             }
-            None => document(&groups(&rows)),
+            None => document(&groups(&rows, &foreign)),
         },
         ["api", version] => resources(&rows, "", version),
-        ["apis", group] => match group_versions(&rows, group).as_slice() {
+        ["apis", group] => match all_versions(&rows, &foreign, group).as_slice() {
             [] => response::page_not_found(),
             versions => {
                 let mut document = group_of(group, versions);
@@ -63,11 +66,15 @@ fn legacy_versions(server: &ApiServer) -> Value {
         "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address.to_string()}]})
 }
 
-fn groups(rows: &[Row]) -> Value {
-    let groups: Vec<Value> = group_names(rows, |group| !group.is_empty())
-        .into_iter()
-        .map(|group| group_of(group, &group_versions(rows, group)))
-        .collect();
+fn groups(rows: &[Row], foreign: &[Foreign]) -> Value {
+    let mut names = group_names(rows, |group| !group.is_empty());
+    for version in foreign {
+        if !names.contains(&version.group.as_str()) {
+            names.push(&version.group);
+        }
+    }
+    let groups: Vec<Value> =
+        names.into_iter().map(|group| group_of(group, &all_versions(rows, foreign, group))).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
@@ -88,6 +95,17 @@ fn group_versions<'a>(rows: &'a [Row], group: &str) -> Vec<&'a str> {
     for row in rows.iter().filter(|row| row.group == group) {
         if !versions.contains(&&*row.version) {
             versions.push(&row.version);
+        }
+    }
+    versions
+}
+
+/// As [`group_versions`], with those that other servers serve behind this one's own.
+fn all_versions<'a>(rows: &'a [Row], foreign: &'a [Foreign], group: &str) -> Vec<&'a str> {
+    let mut versions = group_versions(rows, group);
+    for version in foreign.iter().filter(|version| version.group == group) {
+        if !versions.contains(&version.version.as_str()) {
+            versions.push(&version.version);
         }
     }
     versions

@@ -1,25 +1,16 @@
 //! Says of every flow schema whether its priority level is there: condition `Dangling`.
 
-use std::sync::Weak;
-
-use futures::FutureExt;
 use k3s_api::object::{at, name, text};
 use serde_json::Value;
 
-use crate::follow::{Again, follow};
+use crate::follow::Again;
 use crate::registry::{self, known};
-use crate::{ApiServer, Inner, bootstrap};
+use crate::{ApiServer, bootstrap};
 
 const MANAGER: &str = "api-priority-and-fairness-config-consumer-v1";
 
-/// Keeps the condition as long as the server lives.
-pub(crate) async fn run(server: Weak<Inner>) {
-    let resources = [known::flow_schemas(), known::priority_level_configurations()];
-    follow(server, &resources, |server| reconcile(server).boxed()).await;
-}
-
 /// Brings the condition of all of them up to date.
-pub(crate) async fn reconcile(server: &ApiServer) -> Result<Again, registry::Error> {
+pub(super) async fn reconcile(server: &ApiServer) -> Result<Again, registry::Error> {
     let registry = server.registry();
     let levels = registry.list(known::priority_level_configurations(), "").await?.entries;
     for entry in registry.list(known::flow_schemas(), "").await?.entries {

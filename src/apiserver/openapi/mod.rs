@@ -41,7 +41,13 @@ pub(crate) fn handle(server: &ApiServer, path: &str, query: &Query, headers: &He
     let rows = server.registry().resources();
     let document = document.trim_start_matches('/');
     if document.is_empty() {
-        let body = index(&rows).to_string().into_bytes();
+        let mut index = index(&rows);
+        for other in server.aggregated().all().iter() {
+            if let Some(url) = &other.openapi {
+                index["paths"][format!("apis/{}/{}", other.group, other.version)] = json!({"serverRelativeURL": url});
+            }
+        }
+        let body = index.to_string().into_bytes();
         // Kubernetes serves this one without a type of its own.
         return Some(send(headers, body, "text/plain; charset=utf-8", None));
     }

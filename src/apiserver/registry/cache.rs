@@ -169,6 +169,16 @@ impl Cache {
         self.state.read().revision
     }
 
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.state.read().entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The object with that key (`namespace/name` or name), as far as the cache has seen.
     pub fn get(&self, key: &str) -> Option<Arc<Entry>> {
         self.state.read().entries.get(key).cloned()

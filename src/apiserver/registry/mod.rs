@@ -117,6 +117,11 @@ impl Registry {
         self.cache_of_prefix(&prefix(resource)).await
     }
 
+    /// How many objects of a resource there are, as far as they have been read.
+    pub fn known_objects(&self, resource: &Resource) -> usize {
+        self.feed.caches.read().get(prefix(resource).as_str()).map_or(0, |cache| cache.len())
+    }
+
     /// The rows of all resources that are served, in the order of discovery.
     pub fn resources(&self) -> Vec<Row> {
         resource::builtin().iter().map(Row::Builtin).chain(self.custom.read().iter().cloned()).collect()
@@ -140,6 +145,12 @@ impl Registry {
         let builtin = resource::builtin().iter().filter(|row| is_other(row)).map(Row::Builtin);
         let custom = Arc::clone(&self.custom.read());
         builtin.chain(custom.iter().filter(|row| is_other(row)).cloned()).collect()
+    }
+
+    /// Whether any resource of that version is served here.
+    pub fn serves(&self, group: &str, version: &str) -> bool {
+        let is_it = |row: &Resource| row.group == group && row.version == version;
+        resource::builtin().iter().any(is_it) || self.custom.read().iter().any(|row| is_it(row))
     }
 
     /// Serves the resources that these definitions define, and no other custom ones.

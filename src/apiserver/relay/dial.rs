@@ -131,14 +131,17 @@ pub(super) fn tls(roots: RootCertStore, client: Option<&ClientCertificate>) -> R
     Ok(Arc::new(tls))
 }
 
-/// TLS that accepts any certificate.
-pub(super) fn unverified_tls() -> Result<Arc<ClientConfig>, Error> {
+/// TLS that accepts any certificate, and proves who it is if a server asks.
+pub(super) fn unverified_tls(client: Option<&ClientCertificate>) -> Result<Arc<ClientConfig>, Error> {
     let provider = provider();
-    let tls = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(Unverified(provider)));
+    let tls = match client {
+        Some(client) => builder.with_client_auth_cert(client.chain.clone(), client.key.clone_key())?,
+        None => builder.with_no_client_auth(),
+    };
     Ok(Arc::new(tls))
 }
 

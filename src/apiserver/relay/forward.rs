@@ -13,12 +13,13 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use super::Relay;
-use super::dial::Backend;
+use super::dial::{Backend, Connection};
 use crate::authentication::WEBSOCKET_BEARER;
 use crate::{Body, BoxError};
 
 /// How long a backend may take to begin its answer.
 const RESPONSE: Duration = Duration::from_secs(60);
+const NO_HEAD: &str = "timeout awaiting response headers";
 
 /// Headers that are between two neighbours only (RFC 9110, 7.6.1).
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -70,7 +71,30 @@ impl Relay {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let (mut response, client) = self.send(backend, outgoing).await?;
+        let (response, client) = self.send(backend, outgoing).await?;
+        self.passed_on(response, client)
+    }
+
+    /// As [`Relay::forward`], on a connection that is there already, to a server of that name.
+    ///
+    /// # Errors
+    /// In words, if it gives no answer.
+    pub(super) async fn forward_on<B>(
+        &self,
+        stream: Box<dyn Connection>,
+        host: HeaderValue,
+        outgoing: Outgoing<B>,
+    ) -> Result<Response<Body>, String>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (response, client) = self.send_on(stream, host, outgoing).await?;
+        self.passed_on(response, client)
+    }
+
+    /// The backend's answer; one of 101 begins a tunnel.
+    fn passed_on(&self, mut response: Response<Incoming>, client: Option<OnUpgrade>) -> Result<Response<Body>, String> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(client) = client else { return Err("the backend switched protocols unasked".to_owned()) };
             let backend_side = hyper::upgrade::on(&mut response);
@@ -100,6 +124,21 @@ impl Relay {
         B::Error: Into<BoxError>,
     {
         let stream = self.connect(backend).await?;
+        let host = HeaderValue::from_str(&backend.address.to_string()).map_err(|error| error.to_string())?;
+        let sent = self.send_on(stream, host, outgoing).await;
+        sent.map_err(|error| if error == NO_HEAD { format!("{backend}: {NO_HEAD}") } else { error })
+    }
+
+    async fn send_on<B>(
+        &self,
+        stream: Box<dyn Connection>,
+        host: HeaderValue,
+        outgoing: Outgoing<B>,
+    ) -> Result<(Response<Incoming>, Option<OnUpgrade>), String>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
         let stop = self.stop.clone();
@@ -117,12 +156,11 @@ impl Relay {
         *request.uri_mut() =
             outgoing.path.parse().map_err(|error| format!("cannot request {}: {error}", outgoing.path))?;
         *request.headers_mut() = for_backend(outgoing.headers, outgoing.upgrade.is_some());
-        let host = HeaderValue::from_str(&backend.address.to_string()).map_err(|error| error.to_string())?;
         request.headers_mut().insert(HOST, host);
         match timeout(RESPONSE, sender.send_request(request)).await {
             Ok(Ok(response)) => Ok((response, outgoing.upgrade)),
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("{backend}: timeout awaiting response headers")),
+            Err(_) => Err(NO_HEAD.to_owned()),
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Upgrades (WebSocket, SPDY) are tunnelled byte for byte: this server has no part in the protocols spoken inside.
 
+pub(crate) mod aggregated;
 mod connect;
 mod dial;
 mod forward;
@@ -70,6 +71,8 @@ pub struct Relay {
     kubelets: Arc<rustls::ClientConfig>,
     /// For `https` backends of `proxy`, whose certificates nobody here can judge.
     unverified: Arc<rustls::ClientConfig>,
+    /// As that, for servers that are told who this one is.
+    unverified_front_proxy: Arc<rustls::ClientConfig>,
     front_proxy: Option<ClientCertificate>,
     /// Ends the tunnels with the server.
     stop: CancellationToken,
@@ -86,7 +89,8 @@ impl Relay {
         Ok(Self {
             dialer: Arc::clone(&config.dialer),
             kubelets: dial::kubelet_tls(config)?,
-            unverified: dial::unverified_tls()?,
+            unverified: dial::unverified_tls(None)?,
+            unverified_front_proxy: dial::unverified_tls(config.front_proxy.as_ref())?,
             front_proxy: config.front_proxy.clone(),
             _guard: stop.clone().drop_guard(),
             stop,

@@ -157,7 +157,7 @@ impl Server {
 /// TLS towards such a server: with the authorities of its `caBundle` alone, or those of the host if it has none.
 pub(super) fn trust(relay: &Relay, config: &Value) -> Result<Arc<ClientConfig>, String> {
     match config.get("insecureSkipTLSVerify").and_then(Value::as_bool) {
-        Some(true) => Ok(Arc::clone(&relay.unverified)),
+        Some(true) => Ok(Arc::clone(&relay.unverified_front_proxy)),
         _ => trust::tls(text(config, &["caBundle"]).unwrap_or_default(), relay.front_proxy.as_ref()),
     }
 }

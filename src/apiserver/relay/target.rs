@@ -113,6 +113,7 @@ pub(super) async fn service(registry: &Registry, namespace: &str, name: &str) ->
     let Some((scheme, name, port)) = split_name(name) else {
         return Err(Status::bad_request(format!("invalid service request \"{name}\"")));
     };
+    // Not kept where its resource's name says.
     let found = registry.get(known::services(), namespace, name).await?;
     let service = found.ok_or_else(|| Status::not_found("", "services", name))?.value()?;
     let ports: Vec<&Value> = service["spec"]["ports"].as_array().into_iter().flatten().collect();

@@ -1,5 +1,7 @@
 //! The server at the network's edge: real TLS over loopback, real certificates and tokens, and a kubelet to relay to.
 
+mod authority;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -14,55 +16,15 @@ use k3s_apiserver::authentication::Authenticated;
 use k3s_apiserver::relay::{Connection, Dialer};
 use k3s_apiserver::{ApiServer, Config, bootstrap, serve};
 use k3s_kine::sqlite::{Options, Sqlite};
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rcgen::KeyPair;
+use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: CertificateDer<'static>,
-}
-
-struct Identity {
-    certificate: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
-        parameters.distinguished_name.push(DnType::CommonName, name);
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = parameters.self_signed(&key).unwrap().der().clone();
-        Self { issuer: Issuer::new(parameters, key), certificate }
-    }
-
-    fn issue(&self, name: &str, group: &str, names: &[&str]) -> Identity {
-        let key = KeyPair::generate().unwrap();
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut parameters = CertificateParams::new(names).unwrap();
-        parameters.distinguished_name.push(DnType::CommonName, name);
-        if !group.is_empty() {
-            parameters.distinguished_name.push(DnType::OrganizationName, group);
-        }
-        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
-        let certificate = parameters.signed_by(&key, &self.issuer).unwrap().der().clone();
-        Identity { certificate, key: PrivatePkcs8KeyDer::from(key.serialize_der()).into() }
-    }
-}
-
-impl Identity {
-    fn certified(&self) -> Arc<SingleCertAndKey> {
-        let key = rustls::crypto::ring::sign::any_supported_type(&self.key).unwrap();
-        Arc::new(SingleCertAndKey::from(CertifiedKey::new(vec![self.certificate.clone()], key)))
-    }
-}
+use authority::{Authority, Identity};
 
 /// Whatever node is asked for, its kubelet is the listener at this address.
 struct To(SocketAddr);
@@ -85,6 +47,10 @@ struct Cluster {
 
 /// A server with its own CA; kubelets are at `kubelet`.
 async fn cluster(limits: serve::Limits, kubelet: Option<SocketAddr>) -> Cluster {
+    cluster_with(limits, kubelet, |_| ()).await
+}
+
+async fn cluster_with(limits: serve::Limits, kubelet: Option<SocketAddr>, change: impl FnOnce(&mut Config)) -> Cluster {
     let folder = tempfile::tempdir().unwrap();
     let datastore = Arc::new(Sqlite::open(&folder.path().join("state.db"), Options::default()).unwrap());
     let authority = Authority::new("ca");
@@ -101,6 +67,7 @@ async fn cluster(limits: serve::Limits, kubelet: Option<SocketAddr>) -> Cluster 
     if let Some(kubelet) = kubelet {
         config.relay.dialer = Arc::new(To(kubelet));
     }
+    change(&mut config);
     let server = ApiServer::start(config).await.unwrap();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -127,7 +94,10 @@ impl Cluster {
             Some(own) => builder.with_client_auth_cert(vec![own.certificate.clone()], own.key.clone_key()).unwrap(),
             None => builder.with_no_client_auth(),
         };
-        let stream = TcpStream::connect(self.address).await.unwrap();
+        // A client that does not read is soon full.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(32 << 10).unwrap();
+        let stream = socket.connect(self.address).await.unwrap();
         TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap()
     }
 
@@ -367,5 +337,73 @@ async fn exec_is_a_tunnel_to_the_kubelet_with_half_close() {
     assert!(head.starts_with("POST /exec/default/p/c?input=1&output=1&command=cat HTTP/1.1\r\n"), "{head}");
     assert!(head.to_lowercase().contains("upgrade: spdy/3.1"), "{head}");
     assert_eq!(back, "through and back");
+    cluster.stop().await;
+}
+
+/// Sends bytes, and returns all that comes back until the server closes the connection.
+async fn exchange(cluster: &Cluster, request: &str) -> String {
+    let mut stream = cluster.connect(None).await;
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+    // A server that has said all it has to say may end the connection roughly.
+    ended.expect("the connection ends").unwrap_or_default();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+const AS_ADMIN: &str = "host: localhost\r\nauthorization: Bearer admin-token\r\n";
+
+#[tokio::test]
+async fn heads_that_are_too_long_are_refused() {
+    let cluster = cluster(serve::Limits::default(), None).await;
+    let long = "x".repeat(70_000);
+    let answer = exchange(&cluster, &format!("GET /{long} HTTP/1.1\r\n{AS_ADMIN}\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 414 "), "{answer}");
+    let many = (0..200).map(|n| format!("x-{n}: y\r\n")).collect::<String>();
+    let answer = exchange(&cluster, &format!("GET /version HTTP/1.1\r\n{AS_ADMIN}{many}\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    let long = "x".repeat(2 << 20);
+    let answer = exchange(&cluster, &format!("GET /version HTTP/1.1\r\n{AS_ADMIN}x: {long}\r\n\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 431 ") || answer.is_empty(), "{answer}");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_costs_the_time_of_a_request() {
+    let change = |config: &mut Config| config.request_timeout = Duration::from_millis(300);
+    let cluster = cluster_with(serve::Limits::default(), None, change).await;
+    let head = format!("POST /api/v1/namespaces HTTP/1.1\r\n{AS_ADMIN}content-type: application/json\r\n");
+    let answer = exchange(&cluster, &format!("{head}content-length: 100\r\n\r\n{{\"meta")).await;
+    assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    assert!(answer.contains("Timeout: request did not complete within the allotted timeout"), "{answer}");
+    // A client's own limit, and one that is none.
+    let slow = head.replace("namespaces ", "namespaces?timeout=50ms ");
+    let answer = exchange(&cluster, &format!("{slow}content-length: 100\r\n\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    let (code, _) = cluster.get(None, "admin-token", "/api/v1/namespaces?timeout=soon").await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_cut_off() {
+    let limits = serve::Limits { stalled: Duration::from_secs(1), connections: 1, ..serve::Limits::default() };
+    let cluster = cluster(limits, None).await;
+    cluster.admin(Method::POST, "/api/v1/namespaces", json!({"metadata": {"name": "a"}})).await;
+    let word = "x".repeat(1 << 20);
+    for n in 0..14 {
+        let map = json!({"metadata": {"name": format!("m-{n}")}, "data": {"word": word}});
+        cluster.admin(Method::POST, "/api/v1/namespaces/a/configmaps", map).await;
+    }
+    let mut stream = cluster.connect(None).await;
+    let request = format!("GET /api/v1/namespaces/a/configmaps HTTP/1.1\r\n{AS_ADMIN}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    // The only place is that client's, until it is cut off.
+    let next = cluster.get(None, "admin-token", "/version");
+    let (code, _) = tokio::time::timeout(Duration::from_secs(20), next).await.expect("the place comes free");
+    assert_eq!(code, StatusCode::OK);
+    let mut rest = Vec::new();
+    let ended = stream.read_to_end(&mut rest).await;
+    assert!(ended.is_err() || rest.len() < 14 << 20, "all of it came");
     cluster.stop().await;
 }

@@ -392,6 +392,44 @@ async fn bad_bodies_are_refused_for_what_they_are() {
 }
 
 #[tokio::test]
+async fn patches_are_as_careful_as_bodies() {
+    let cluster = Cluster::start().await;
+    cluster.post(MAPS, json!({"metadata": {"name": "m"}})).await;
+    let path = format!("{MAPS}/m");
+    let nested = |open: &str, close: &str| format!("{}1{}", open.repeat(100_000), close.repeat(100_000)).into_bytes();
+    for content_type in [
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/strategic-merge-patch+json",
+        "application/apply-patch+yaml",
+    ] {
+        for body in [nested("[", "]"), nested("{\"a\":", "}"), b"{\"data\":".to_vec(), vec![0xff, 0xfe]] {
+            let asked = format!("{path}?fieldManager=x");
+            let (code, status) = cluster.send(Method::PATCH, &asked, content_type, body).await;
+            assert!(code.is_client_error(), "{content_type}: {code} {status}");
+            assert_eq!(status["kind"], "Status", "{content_type}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_field_that_stands_twice_is_told_or_refused() {
+    let cluster = Cluster::start().await;
+    let body = br#"{"metadata":{"name":"m"},"data":{"a":"1"},"data":{"a":"2"}}"#.to_vec();
+    let strict = format!("{MAPS}?fieldValidation=Strict");
+    let (code, status) = cluster.send(Method::POST, &strict, "application/json", body.clone()).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+    assert!(status["message"].as_str().unwrap().contains("duplicate field \"data\""), "{status}");
+    let response = respond(&cluster.server, Method::POST, MAPS, "application/json", body).await;
+    assert_eq!(response.status(), StatusCode::CREATED);
+    let warning = response.headers()["warning"].to_str().unwrap();
+    assert_eq!(warning, "299 - \"duplicate field \\\"data\\\"\"");
+    let yaml = b"metadata: {name: n}\ndata: {a: b}\ndata: {a: c}\n".to_vec();
+    let (code, _) = cluster.send(Method::POST, &strict, "application/yaml", yaml).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
 async fn an_event_is_the_same_in_both_its_groups() {
     let cluster = Cluster::start().await;
     let event = json!({"metadata": {"name": "e", "namespace": "a"}, "reason": "Started", "message": "it did",

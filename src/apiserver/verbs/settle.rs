@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::admission::resource_quota::recount;
 use crate::aggregator::availability;
 use crate::call::Call;
 use crate::custom_resources;
-use crate::flow_control::dangling;
+use crate::flow_control;
 
 /// How long a write waits for it. A server behind an `APIService` may hang; then its loop goes on alone.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -35,10 +36,13 @@ pub(crate) async fn settle(call: &Call) {
     let server = &call.server;
     let said = async {
         match (&*call.row.group, &*call.row.plural) {
-            ("flowcontrol.apiserver.k8s.io", "flowschemas") => dangling::reconcile(server).await.map(drop),
+            ("flowcontrol.apiserver.k8s.io", _) => flow_control::reconcile(server).await.map(drop),
             ("apiregistration.k8s.io", "apiservices") => availability::reconcile(server).await.map(drop),
             ("apiextensions.k8s.io", "customresourcedefinitions") => {
                 custom_resources::reconcile(server).await.map(drop)
+            }
+            ("", "resourcequotas") if server.config().count_quotas => {
+                recount::count(call.registry(), server.charges(), &call.info.namespace).await
             }
             _ => Ok(()),
         }

@@ -24,6 +24,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::api_arguments;
 use super::host::Host;
 use super::{identity, kubeconfig, role};
 
@@ -180,19 +181,12 @@ fn api_config(
     api.authentication.client_ca = certificates(tls.client_ca.certificate())?;
     api.authentication.request_header_ca = certificates(tls.request_header_ca.certificate())?;
     api.authentication.request_header_names = vec!["system:auth-proxy".to_owned()];
-    let given = &config.api_server;
-    api.authentication.token_file = given.token_auth_file.clone();
-    api.authentication.service_account_issuers = given.service_account_issuers.clone();
-    api.authentication.audiences = given.audiences.clone();
-    for file in &given.service_account_key_files {
-        let keys =
-            std::fs::read(file).with_context(|| format!("cannot read service account keys {}", file.display()))?;
-        api.authentication.service_account_keys.extend(keys);
-    }
     api.authentication.service_account_signing_key = Some(tls.service_key.clone().into_bytes());
     api.relay.kubelet_client = Some(client_certificate(&tls.client_kube_apiserver)?);
     api.relay.front_proxy = Some(client_certificate(&tls.client_auth_proxy)?);
     api.relay.kubelet_ca = certificates(tls.server_ca.certificate())?;
+    api.count_quotas = !config.disable_controller_manager;
+    api_arguments::apply(&config.api_server, &mut api)?;
     Ok(api)
 }
 

@@ -49,6 +49,7 @@ impl Plugin for PodSecurity {
         let pod = Pod(pod);
         if is_pod {
             let standard = Standard::of(&namespace, Mode::Enforce);
+            at.annotate("pod-security.kubernetes.io/enforce-policy", standard.to_string());
             let violations = checks::violations(standard, pod);
             if !violations.is_empty() {
                 let why = format!("violates PodSecurity \"{standard}\": {}", checks::describe(&violations));
