@@ -183,6 +183,8 @@ impl Server {
                     "--innodb-flush-log-at-trx-commit=2".into(),
                     "--innodb-buffer-pool-size=32M".into(),
                     "--innodb-log-file-size=8M".into(),
+                    // Its temporary tables are named by its process id, which another namespace may have as well.
+                    format!("--tmpdir={}", self.folder.path().display()),
                 ]);
                 command
             }
@@ -259,9 +261,11 @@ impl Server {
             ])
             .args(["--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0"])
             .arg(format!("--datadir={}", self.path("data").display()))
+            .arg(format!("--tmpdir={}", self.folder.path().display()))
             .output()
             .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+        let said = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        assert!(made.status.success(), "{}{}", said(&made.stdout), said(&made.stderr));
         let users = self.path("users.sql");
         fs::write(
             &users,
