@@ -39,6 +39,8 @@ async fn cluster(change: impl FnOnce(&mut Config)) -> Cluster {
         "subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "system:authenticated"}],
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}});
     cluster.admin(Method::POST, "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", everybody).await;
+    // A role holds when the authorizer has seen it, as in Kubernetes.
+    cluster.server.registry().catch_up().await.unwrap();
     cluster
 }
 
