@@ -170,10 +170,13 @@ impl Level {
         if *state.uid != *uid {
             state.uid = uid.into();
         }
-        let is_new = state.bounds == Bounds::default();
         state.exempt = spec.kind == Kind::Exempt;
+        if state.bounds != bounds {
+            // What it had borrowed or lent was another share's: while a cluster's first levels appear one after the
+            // other, the share of the first is nearly all.
+            state.limit = bounds.nominal;
+        }
         state.bounds = bounds;
-        state.limit = if is_new { bounds.nominal } else { state.limit.clamp(bounds.min, bounds.max) };
         let queuing = match spec.kind {
             Kind::Exempt => None,
             Kind::Limited => spec.shares().limit_response.queuing(),
