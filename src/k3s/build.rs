@@ -1,4 +1,4 @@
-//! Notes which compiler builds k3s, for `k3s --version`, and has the linker keep one of several equal functions.
+//! Notes which compiler builds k3s, for `k3s --version`.
 
 use std::process::Command;
 
@@ -9,8 +9,4 @@ fn main() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let version = text.split_whitespace().nth(1).expect("rustc VERSION ...");
     println!("cargo::rustc-env=K3S_RUST_VERSION={version}");
-    // Only LLD can, which is Rust's own linker on this architecture. `safe` leaves alone what is compared by address.
-    if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
-        println!("cargo::rustc-link-arg-bins=-Wl,--icf=safe");
-    }
 }

@@ -15,7 +15,9 @@ fn install(user: &User, variables: &[(&str, &str)]) -> Output {
     // What the test runner's cargo has set is no part of a person's shell, and would have crates built anew.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("CARGO_") && !matches!(&*text, "CARGO_HOME" | "CARGO_TARGET_DIR") {
+        let of_cargo = text.starts_with("CARGO_") && !matches!(&*text, "CARGO_HOME" | "CARGO_TARGET_DIR");
+        // The second is in the workspace's own configuration of cargo.
+        if of_cargo || text == "LIBSQLITE3_FLAGS" {
             command.env_remove(&name);
         }
     }
