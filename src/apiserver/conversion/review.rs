@@ -4,36 +4,15 @@ use k3s_api::object;
 use k3s_api::quote::quote;
 use serde_json::{Value, json};
 
-/// The form of a review.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    V1,
-    /// The same with less to check.
-    V1beta1,
-}
+use crate::relay::review_version::ReviewVersion;
 
-impl Version {
-    /// Of a word in `conversionReviewVersions`.
-    pub fn parse(word: &str) -> Option<Self> {
-        match word {
-            "v1" => Some(Self::V1),
-            "v1beta1" => Some(Self::V1beta1),
-            _ => None,
-        }
-    }
-
-    fn api_version(self) -> &'static str {
-        match self {
-            Self::V1 => "apiextensions.k8s.io/v1",
-            Self::V1beta1 => "apiextensions.k8s.io/v1beta1",
-        }
-    }
-}
+/// Of the reviews.
+const GROUP: &str = "apiextensions.k8s.io";
 
 /// The review that asks for objects in another version.
-pub fn ask(version: Version, uid: &str, wanted: &str, objects: Vec<Value>) -> Value {
+pub fn ask(version: ReviewVersion, uid: &str, wanted: &str, objects: Vec<Value>) -> Value {
     json!({
-        "kind": "ConversionReview", "apiVersion": version.api_version(),
+        "kind": "ConversionReview", "apiVersion": version.api_version(GROUP),
         "request": {"uid": uid, "desiredAPIVersion": wanted, "objects": objects},
     })
 }
@@ -42,18 +21,18 @@ pub fn ask(version: Version, uid: &str, wanted: &str, objects: Vec<Value>) -> Va
 ///
 /// # Errors
 /// What is wrong with the answer, or why the webhook did not convert them.
-pub fn read(mut review: Value, version: Version, uid: &str) -> Result<Vec<Value>, String> {
+pub fn read(mut review: Value, version: ReviewVersion, uid: &str) -> Result<Vec<Value>, String> {
     let (of, kind) = (object::api_version(&review).to_owned(), object::kind(&review).to_owned());
     let Some(response) = review.get_mut("response").filter(|response| response.is_object()) else {
         return Err("no response provided".to_owned());
     };
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    if version == Version::V1 {
+    if version == ReviewVersion::V1 {
         let given = text(&response["uid"]);
         if given != uid {
             return Err(format!("expected response.uid={}, got {}", quote(uid), quote(&given)));
         }
-        let expected = version.api_version();
+        let expected = version.api_version(GROUP);
         if of != expected || kind != "ConversionReview" {
             return Err(format!(
                 "expected webhook response of {expected}, Kind=ConversionReview, got {of}, Kind={kind}"
@@ -108,7 +87,7 @@ mod tests {
 
     fn answered(response: Value) -> Result<Vec<Value>, String> {
         let (kind, of) = ("ConversionReview", "apiextensions.k8s.io/v1");
-        read(json!({"kind": kind, "apiVersion": of, "response": response}), Version::V1, "u")
+        read(json!({"kind": kind, "apiVersion": of, "response": response}), ReviewVersion::V1, "u")
     }
 
     #[test]

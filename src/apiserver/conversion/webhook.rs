@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::Conversion;
 use super::memo::Memo;
-use super::review::{self, Version};
+use super::review;
+use crate::relay::review_version::ReviewVersion;
 use crate::relay::webhook::Client;
 
 /// How long it may take.
@@ -17,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct ConversionWebhook {
     client: Client,
     /// None: it reads no form of reviews that this server writes.
-    version: Option<Version>,
+    version: Option<ReviewVersion>,
     memo: Memo,
 }
 
@@ -38,7 +39,7 @@ impl ConversionWebhook {
         let versions = webhook["conversionReviewVersions"].as_array().into_iter().flatten().filter_map(Value::as_str);
         Some(Self {
             client: Client::new(&webhook["clientConfig"]),
-            version: versions.filter_map(Version::parse).next(),
+            version: versions.filter_map(ReviewVersion::parse).next(),
             memo: Memo::default(),
         })
     }

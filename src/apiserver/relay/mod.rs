@@ -10,6 +10,7 @@ mod forward;
 mod log;
 pub(crate) mod outside;
 mod proxy;
+pub(crate) mod review_version;
 mod stream;
 mod target;
 mod trust;

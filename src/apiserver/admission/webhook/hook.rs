@@ -8,8 +8,8 @@ use k3s_api::object::text;
 use k3s_api::validation::Path;
 use serde_json::Value;
 
-use super::review::Version;
 use crate::admission::rules::Matching;
+use crate::relay::review_version::ReviewVersion;
 use crate::relay::webhook::Client;
 
 /// A webhook, ready to be called.
@@ -29,7 +29,7 @@ pub struct Hook {
     /// Whether it wants to be called again when others have changed the object (`reinvocationPolicy`).
     pub reinvoked: bool,
     /// The newest form of reviews that it reads and this server writes; None if there is none.
-    pub version: Option<Version>,
+    pub version: Option<ReviewVersion>,
     pub client: Client,
 }
 
@@ -51,7 +51,7 @@ impl Hook {
             timeout: Duration::from_secs(hook["timeoutSeconds"].as_u64().unwrap_or(10).clamp(1, 30)),
             dry_run: matches!(word("sideEffects"), "None" | "NoneOnDryRun"),
             reinvoked: word("reinvocationPolicy") == "IfNeeded",
-            version: versions.filter_map(Version::parse).next(),
+            version: versions.filter_map(ReviewVersion::parse).next(),
             client: Client::new(&hook["clientConfig"]),
         }
     }

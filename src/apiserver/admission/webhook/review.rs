@@ -8,32 +8,10 @@ use serde_json::{Map, Value, json};
 
 use super::super::request;
 use crate::admission::Attributes;
+use crate::relay::review_version::ReviewVersion;
 
-/// The form of a review.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    V1,
-    /// The same with less to check: for webhooks of before Kubernetes 1.16.
-    V1beta1,
-}
-
-impl Version {
-    /// Of a word in `admissionReviewVersions`.
-    pub fn parse(word: &str) -> Option<Self> {
-        match word {
-            "v1" => Some(Self::V1),
-            "v1beta1" => Some(Self::V1beta1),
-            _ => None,
-        }
-    }
-
-    fn api_version(self) -> &'static str {
-        match self {
-            Self::V1 => "admission.k8s.io/v1",
-            Self::V1beta1 => "admission.k8s.io/v1beta1",
-        }
-    }
-}
+/// Of the reviews.
+const GROUP: &str = "admission.k8s.io";
 
 /// What a webhook said.
 #[derive(Debug, Default, PartialEq)]
@@ -51,7 +29,7 @@ pub struct Answer {
 /// The review that asks about a request. `description` is the request without its objects.
 pub fn ask(
     at: &Attributes<'_>,
-    version: Version,
+    version: ReviewVersion,
     uid: &str,
     description: &Value,
     new: &Value,
@@ -69,7 +47,7 @@ pub fn ask(
     request["object"] = new.clone();
     request["oldObject"] = old.cloned().unwrap_or_default();
     request["options"] = request::options(at);
-    json!({"kind": "AdmissionReview", "apiVersion": version.api_version(), "request": request})
+    json!({"kind": "AdmissionReview", "apiVersion": version.api_version(GROUP), "request": request})
 }
 
 fn without_empty(fields: &mut Map<String, Value>, names: &[&str]) {
@@ -91,20 +69,20 @@ impl Answer {
     ///
     /// # Errors
     /// What is wrong with it, in Kubernetes' words.
-    pub fn read(review: &Value, version: Version, uid: &str, mutating: bool) -> Result<Self, String> {
+    pub fn read(review: &Value, version: ReviewVersion, uid: &str, mutating: bool) -> Result<Self, String> {
         let Some(response) = review.get("response").filter(|response| response.is_object()) else {
             return Err("webhook response was absent".to_owned());
         };
         let text = |name: &str| response.get(name).and_then(Value::as_str).unwrap_or_default();
         let patch = STANDARD.decode(text("patch")).map_err(|error| format!("illegal base64 data: {error}"))?;
         let patch_type = response.get("patchType").and_then(Value::as_str).map(str::to_owned);
-        if version == Version::V1 {
+        if version == ReviewVersion::V1 {
             if text("uid") != uid {
                 return Err(format!("expected response.uid={}, got {}", quote(uid), quote(text("uid"))));
             }
             let (of, kind) = (object::api_version(review), object::kind(review));
-            if of != version.api_version() || kind != "AdmissionReview" {
-                let expected = version.api_version();
+            if of != version.api_version(GROUP) || kind != "AdmissionReview" {
+                let expected = version.api_version(GROUP);
                 let of = if of.is_empty() { "/" } else { of };
                 return Err(format!(
                     "expected webhook response of {expected}, Kind=AdmissionReview, got {of}, Kind={kind}"
@@ -132,7 +110,7 @@ impl Answer {
             // "status" was its name once.
             result: ["status", "result"].iter().find_map(|name| response.get(*name)).filter(|r| r.is_object()).cloned(),
             patch,
-            patch_type: patch_type.or((version == Version::V1beta1).then(|| "JSONPatch".to_owned())),
+            patch_type: patch_type.or((version == ReviewVersion::V1beta1).then(|| "JSONPatch".to_owned())),
             warnings: list("warnings").filter_map(Value::as_str).map(str::to_owned).collect(),
             audit_annotations: annotations
                 .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
@@ -147,7 +125,7 @@ mod tests {
 
     fn read(mutating: bool, response: Value) -> Result<Answer, String> {
         let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
-        Answer::read(&review, Version::V1, "u", mutating)
+        Answer::read(&review, ReviewVersion::V1, "u", mutating)
     }
 
     #[test]
@@ -171,10 +149,10 @@ mod tests {
         }
         let of_another_kind = json!({"apiVersion": "v1", "kind": "Pod", "response": {"uid": "u"}});
         assert_eq!(
-            Answer::read(&of_another_kind, Version::V1, "u", true).expect_err("no review"),
+            Answer::read(&of_another_kind, ReviewVersion::V1, "u", true).expect_err("no review"),
             "expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got v1, Kind=Pod"
         );
-        assert!(Answer::read(&of_another_kind, Version::V1beta1, "other", true).is_ok());
+        assert!(Answer::read(&of_another_kind, ReviewVersion::V1beta1, "other", true).is_ok());
     }
 
     #[test]
