@@ -5,13 +5,10 @@ use std::{
     sync::Arc,
 };
 
+use k3s_tls::{AnyServer, Check};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    ClientConfig, RootCertStore,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 
@@ -77,22 +74,17 @@ impl Files {
     }
 
     fn config_trusting(&self, roots: RootCertStore, verify: Verify) -> Result<ClientConfig, Error> {
-        let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        let unusable = |error: &dyn std::fmt::Display| Error::Unusable { detail: error.to_string() };
+        let builder = ClientConfig::builder_with_provider(k3s_tls::provider())
             .with_safe_default_protocol_versions()
-            .map_err(|error| Error::Unusable { detail: error.to_string() })?;
+            .map_err(|error| unusable(&error))?;
         let builder = match verify {
             Verify::Full => builder.with_root_certificates(roots),
-            Verify::Authority | Verify::Nothing => {
-                let chain = match verify {
-                    Verify::Authority => {
-                        let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-                        Some(built.build().map_err(|error| Error::Unusable { detail: error.to_string() })?)
-                    }
-                    Verify::Full | Verify::Nothing => None,
-                };
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(Lenient { chain, provider }))
+            Verify::Authority => {
+                let chains = k3s_tls::chains(roots).map_err(|error| unusable(&error))?;
+                builder.dangerous().with_custom_certificate_verifier(k3s_tls::Server::by(Authority(chains)))
             }
+            Verify::Nothing => builder.dangerous().with_custom_certificate_verifier(k3s_tls::Server::by(AnyServer)),
         };
         let Some((cert, key)) = self.identity()? else { return Ok(builder.with_no_client_auth()) };
         let private = PrivateKeyDer::from_pem_file(key).map_err(|error| Error::file(key, &error))?;
@@ -149,52 +141,23 @@ pub(crate) enum Verify {
     Nothing,
 }
 
-/// Verifies less than everything, as the user has asked for.
+/// Verifies that a certificate is from the authority, but not for which host it is.
 #[derive(Debug)]
-struct Lenient {
-    chain: Option<Arc<WebPkiServerVerifier>>,
-    provider: Arc<CryptoProvider>,
-}
+struct Authority(Arc<WebPkiServerVerifier>);
 
-impl ServerCertVerifier for Lenient {
-    fn verify_server_cert(
+impl Check for Authority {
+    fn check(
         &self,
-        end_entity: &CertificateDer<'_>,
+        certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        name: &ServerName<'_>,
         now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
+    ) -> Result<(), rustls::Error> {
         use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
-        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
-        match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        match self.0.verify_server_cert(certificate, intermediates, name, &[], now) {
             // The chain was verified before the name.
-            Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => {
-                Ok(ServerCertVerified::assertion())
-            }
-            other => other,
+            Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => Ok(()),
+            other => other.map(drop),
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -65,7 +65,7 @@ impl Issuer {
                 }
             }
         }
-        let builder = ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        let builder = ClientConfig::builder_with_provider(k3s_tls::provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots);
         let tls = match identity {

@@ -44,7 +44,7 @@ impl ClientCa {
         for authority in authorities {
             roots.add(authority.clone()).map_err(|source| Error::Authority { what, source })?;
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = k3s_tls::provider();
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
             .map(Self)

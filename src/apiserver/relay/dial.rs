@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::client::WantsClientCert;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -106,10 +105,6 @@ pub(super) fn dial_error(address: SocketAddr, error: &io::Error) -> String {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
 /// TLS as the API server towards kubelets.
 pub(super) fn kubelet_tls(config: &Config) -> Result<Arc<ClientConfig>, Error> {
     let mut roots = RootCertStore::empty();
@@ -121,67 +116,29 @@ pub(super) fn kubelet_tls(config: &Config) -> Result<Arc<ClientConfig>, Error> {
 
 /// TLS that trusts those authorities, and proves who it is if a server asks.
 pub(super) fn tls(roots: RootCertStore, client: Option<&ClientCertificate>) -> Result<Arc<ClientConfig>, Error> {
-    let builder = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_provider(k3s_tls::provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots);
-    let tls = match client {
-        Some(client) => builder.with_client_auth_cert(client.chain.clone(), client.key.clone_key())?,
-        None => builder.with_no_client_auth(),
-    };
-    Ok(Arc::new(tls))
+    with_client(builder, client)
 }
 
-/// TLS that accepts any certificate, and proves who it is if a server asks.
+/// TLS that accepts any certificate, as Kubernetes' proxy does, for pods sign their own; and proves who it is if a
+/// server asks.
 pub(super) fn unverified_tls(client: Option<&ClientCertificate>) -> Result<Arc<ClientConfig>, Error> {
-    let provider = provider();
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let builder = ClientConfig::builder_with_provider(k3s_tls::provider())
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Unverified(provider)));
+        .with_custom_certificate_verifier(k3s_tls::Server::by(k3s_tls::AnyServer));
+    with_client(builder, client)
+}
+
+fn with_client(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    client: Option<&ClientCertificate>,
+) -> Result<Arc<ClientConfig>, Error> {
     let tls = match client {
         Some(client) => builder.with_client_auth_cert(client.chain.clone(), client.key.clone_key())?,
         None => builder.with_no_client_auth(),
     };
     Ok(Arc::new(tls))
-}
-
-/// Accepts every certificate, as Kubernetes' proxy does: pods sign their own.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

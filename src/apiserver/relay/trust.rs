@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use base64::Engine;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use k3s_tls::Check;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use x509_parser::parse_x509_certificate;
 
 use super::{ClientCertificate, dial};
@@ -40,11 +41,9 @@ pub(super) fn tls(bundle: &str, client: Option<&ClientCertificate>) -> Result<Ar
     if trusted.is_empty() {
         return Ok(config);
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    let chains = chains.map_err(|error| format!("unable to load root certificates: {error}"))?;
+    let chains = k3s_tls::chains(roots).map_err(|error| format!("unable to load root certificates: {error}"))?;
     let mut config = Arc::unwrap_or_clone(config);
-    config.dangerous().set_certificate_verifier(Arc::new(Verifier { chains, trusted }));
+    config.dangerous().set_certificate_verifier(k3s_tls::Server::by(Bundle { chains, trusted }));
     Ok(Arc::new(config))
 }
 
@@ -66,12 +65,12 @@ fn authorities(bundle: &str) -> Result<Vec<CertificateDer<'static>>, String> {
 /// Chains that end at an authority, as everywhere, and a certificate that is itself in the bundle: what
 /// `openssl req -x509` makes is authority and server in one, which Go takes and webpki does not.
 #[derive(Debug)]
-struct Verifier {
+struct Bundle {
     chains: Arc<WebPkiServerVerifier>,
     trusted: Vec<CertificateDer<'static>>,
 }
 
-impl Verifier {
+impl Bundle {
     /// Whether it is one of the bundle, for that name, now.
     fn is_trusted_itself(
         &self,
@@ -94,45 +93,21 @@ impl Verifier {
     }
 }
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
+impl Check for Bundle {
+    fn check(
         &self,
-        end_entity: &CertificateDer<'_>,
+        certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        ocsp: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let checked = self.chains.verify_server_cert(end_entity, intermediates, name, ocsp, now);
-        match checked {
-            Err(error) if self.is_trusted_itself(end_entity, name, now)? => {
+    ) -> Result<(), rustls::Error> {
+        match self.chains.verify_server_cert(certificate, intermediates, name, &[], now) {
+            Err(error) if self.is_trusted_itself(certificate, name, now)? => {
                 tracing::trace!(%error, "the certificate is in the bundle itself");
-                Ok(ServerCertVerified::assertion())
+                Ok(())
             }
-            checked => checked,
+            checked => checked.map(drop),
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chains.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chains.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chains.supported_verify_schemes()
     }
 }
 

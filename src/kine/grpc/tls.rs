@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 /// Certificate and key of the server, as PEM, and whose certificates clients must have.
@@ -27,7 +27,7 @@ pub enum TlsError {
 
 impl Tls {
     pub(super) fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = k3s_tls::provider();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Certificate)?;

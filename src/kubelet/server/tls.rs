@@ -46,7 +46,7 @@ pub fn config(
     key: PrivateKeyDer<'static>,
     client_ca: impl IntoIterator<Item = CertificateDer<'static>>,
 ) -> Result<Arc<ServerConfig>, Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = k3s_tls::provider();
     let mut roots = RootCertStore::empty();
     for certificate in client_ca {
         roots.add(certificate).map_err(Error::ClientCa)?;
