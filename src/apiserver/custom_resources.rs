@@ -5,16 +5,14 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use http::{Method, Request};
-use jiff::Timestamp;
-use k3s_api::apply::{Writer, reset_fields};
 use k3s_api::authentication::UserInfo;
 use k3s_api::object::{self, at, section_mut, text};
-use k3s_api::time;
 use k3s_kine::Revision;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tower::ServiceExt;
 
-use crate::registry::{self, Entry, Outcome, Registry, condition, known};
+use crate::follow::{set_condition, write_status};
+use crate::registry::{self, Entry, Outcome, condition, known};
 use crate::{ApiServer, Body, Inner};
 
 /// Keeps a definition until its objects are gone.
@@ -77,31 +75,10 @@ pub(crate) async fn reconcile(server: &ApiServer) -> Result<bool, registry::Erro
         if object::is_deleting(&new) {
             again |= !clean_up(server, entry).await?;
         } else {
-            write_status(server.registry(), entry, &*entry.value()?, new).await?;
+            write_status(server.registry(), row, entry, new).await?;
         }
     }
     Ok(again)
-}
-
-pub(crate) fn set_condition(definition: &mut Value, kind: &str, status: &str, reason: &str, message: &str) {
-    let conditions = section_mut(definition, "status").entry("conditions").or_insert(Value::Null);
-    if !conditions.is_array() {
-        *conditions = json!([]);
-    }
-    let Some(conditions) = conditions.as_array_mut() else { return };
-    let mut condition = json!({
-        "type": kind, "status": status, "reason": reason, "message": message,
-        "lastTransitionTime": time::format_seconds(Timestamp::now()),
-    });
-    match conditions.iter_mut().find(|condition| condition["type"] == kind) {
-        Some(old) => {
-            if old["status"] == status {
-                condition["lastTransitionTime"] = old["lastTransitionTime"].clone();
-            }
-            *old = condition;
-        }
-        None => conditions.push(condition),
-    }
 }
 
 /// The first name of a definition that another one of its group has, with the reason that Kubernetes gives for it.
@@ -162,26 +139,6 @@ fn accept_names(definitions: &[(Revision, Value)], index: usize) -> Value {
     new
 }
 
-async fn write_status(registry: &Registry, entry: &Entry, old: &Value, mut new: Value) -> Result<(), registry::Error> {
-    if new == *old {
-        return Ok(());
-    }
-    let row = known::custom_resource_definitions();
-    let reset = reset_fields(true, false, "status");
-    let writer = Writer {
-        schema: row.schema(),
-        api_version: "apiextensions.k8s.io/v1",
-        kind: "CustomResourceDefinition",
-        subresource: "status",
-        manager: "kube-apiserver",
-        reset: &reset,
-        now: Timestamp::now(),
-    };
-    writer.update(Some(old), &mut new);
-    // Who was faster has caused a change, which brings us back here.
-    registry.update(row, entry.key(), entry.revision(), object::encode(&new), 0).await.map(drop)
-}
-
 /// Deletes a definition's objects, then lets the definition go. Returns whether that is done.
 async fn clean_up(server: &ApiServer, entry: &Entry) -> Result<bool, registry::Error> {
     let old = entry.value()?;
@@ -199,7 +156,7 @@ async fn clean_up(server: &ApiServer, entry: &Entry) -> Result<bool, registry::E
         let mut new = (*old).clone();
         let message = "CustomResource deletion is in progress";
         set_condition(&mut new, "Terminating", "True", "InstanceDeletionInProgress", message);
-        write_status(registry, entry, &old, new).await?;
+        write_status(registry, known::custom_resource_definitions(), entry, new).await?;
         return Ok(false);
     }
     // Creates that were let in before the definition was marked are done by then, on every server.

@@ -37,12 +37,7 @@ fn walk(schema: &Structural, value: &Value, path: &str, errors: &mut Vec<FieldEr
         Value::Object(fields) => {
             for (name, value) in fields {
                 let Some(child) = schema.child(name) else { continue };
-                let at = match schema.properties.contains_key(name) {
-                    _ if path.is_empty() => name.clone(),
-                    true => format!("{path}.{name}"),
-                    false => format!("{path}[{name}]"),
-                };
-                walk(child, value, &at, errors);
+                walk(child, value, &schema.child_path(path, name), errors);
             }
         }
         _ => {}

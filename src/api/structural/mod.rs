@@ -218,6 +218,15 @@ impl Structural {
         self.properties.get(name).or(self.additional.as_deref())
     }
 
+    /// The path of that field or value of a map, below `path`, as errors name it: `spec.ports`, `data[key]`.
+    fn child_path(&self, path: &str, name: &str) -> String {
+        match self.properties.contains_key(name) {
+            _ if path.is_empty() => name.to_owned(),
+            true => format!("{path}.{name}"),
+            false => format!("{path}[{name}]"),
+        }
+    }
+
     /// Whether it names fields.
     pub fn has_properties(&self) -> bool {
         !self.properties.is_empty()

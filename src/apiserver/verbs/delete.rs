@@ -19,8 +19,9 @@ use super::{input, list, settle};
 use crate::Body;
 use crate::admission::Operation;
 use crate::call::Call;
-use crate::custom_resources::{FINALIZER, set_condition};
+use crate::custom_resources::FINALIZER;
 use crate::encode;
+use crate::follow::set_condition;
 use crate::options::{DeleteOptions, ListOptions, Propagation};
 use crate::registry::{Entry, Outcome, Row};
 
