@@ -65,7 +65,7 @@ pub static FLAGS: &[Flag] = &[
         "snapshotter",
         Type::Text,
         RUNTIME,
-        "How containers' file systems are made of images: overlayfs (copies, where the kernel mounts no overlay) or native (copies)",
+        "How containers' file systems are made of images: overlayfs (fuse-overlayfs or copies, where the kernel mounts no overlay), fuse-overlayfs or native (copies)",
     )
     .default("overlayfs"),
     Flag::new("private-registry", Type::Path, RUNTIME, "File with mirrors and credentials of registries")

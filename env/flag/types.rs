@@ -134,9 +134,11 @@ pub fn node_name(text: &str) -> Result<String, String> {
 /// How containers' file systems are made of images.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Snapshotter {
-    /// Layers over one another; copies where the kernel can't.
+    /// Layers over one another; where the kernel can't, by fuse-overlayfs; where there is none, copies.
     #[default]
     Overlayfs,
+    /// Layers over one another by the program fuse-overlayfs.
+    FuseOverlayfs,
     /// Copies.
     Native,
 }
@@ -146,12 +148,8 @@ pub fn snapshotter(text: &str) -> Result<Snapshotter, String> {
     match text {
         "overlayfs" => Ok(Snapshotter::Overlayfs),
         "native" => Ok(Snapshotter::Native),
-        "fuse-overlayfs" => {
-            Err("not available in this version; overlayfs works for ordinary users too since Linux 5.11, \
-             and native works everywhere"
-                .to_owned())
-        }
-        _ => Err("expected overlayfs or native".to_owned()),
+        "fuse-overlayfs" => Ok(Snapshotter::FuseOverlayfs),
+        _ => Err("expected overlayfs, fuse-overlayfs or native".to_owned()),
     }
 }
 

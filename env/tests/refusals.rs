@@ -70,7 +70,7 @@ const WRONG: &[Wrong] = &[
     (&["--cluster-init"], ("", ""), "", "--cluster-init: not available", "etcd"),
     (&["--flannel-backend=none"], ("", ""), "", "--flannel-backend: not available", "pod network"),
     (&["--selinux"], ("", ""), "", "--selinux: not available", "confined"),
-    (&["--snapshotter=fuse-overlayfs"], ("", ""), "", "--snapshotter: ", "native works everywhere"),
+    (&["--snapshotter=stargz"], ("", ""), "", "--snapshotter: ", "fuse-overlayfs or native"),
     (&["--docker"], ("", ""), "", "--docker: not available", "runtime"),
     (&["--no-deploy=traefik"], ("", ""), "", "--no-deploy: not available", "--disable"),
 ];

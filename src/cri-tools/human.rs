@@ -15,6 +15,18 @@ pub fn size(bytes: u64, digits: usize) -> String {
     format!("{}{}", significant(value, digits), SIZES[unit])
 }
 
+/// `4.1 MiB`: powers of 1024, as containerd's ctr has them.
+pub fn binary_size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
 /// As `%g` of C and Go: so many digits, without zeros at the end.
 fn significant(value: f64, digits: usize) -> String {
     let whole = if value < 1.0 { 1 } else { value.log10().floor() as usize + 1 };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use clap::ValueEnum;
+use clap::builder::{ValueParser, ValueParserFactory};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -11,11 +11,26 @@ use crate::error::Error;
 use crate::protojson;
 
 /// Formats of `-o`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Json,
     Yaml,
     Table,
+}
+
+impl ValueParserFactory for Format {
+    type Parser = ValueParser;
+
+    fn value_parser() -> ValueParser {
+        ValueParser::new(|text: &str| match text {
+            "json" => Ok(Self::Json),
+            "yaml" => Ok(Self::Yaml),
+            "table" => Ok(Self::Table),
+            // It would take an interpreter of Go's templates, which nothing else here needs.
+            "go-template" => Err("Go's templates are not available; use json with a program such as jq"),
+            _ => Err("expected json, yaml or table"),
+        })
+    }
 }
 
 /// Writes to standard output at once.

@@ -1,33 +1,44 @@
-//! Tables as cri-tools prints them: columns at least 20 wide, 3 apart, the last as long as it is.
+//! Tables as cri-tools and ctr print them; the last column is as long as it is.
 
 /// Lines of cells; the first is the head.
-#[derive(Default)]
-pub struct Table(Vec<Vec<String>>);
-
-const LEAST: usize = 20;
-const APART: usize = 3;
+pub struct Table {
+    rows: Vec<Vec<String>>,
+    /// Of a column, at least.
+    width: usize,
+    /// Between columns.
+    apart: usize,
+}
 
 impl Table {
-    /// A table with these names of columns.
+    /// A table of cri-tools with these names of columns.
     pub fn new(head: &[&str]) -> Self {
-        Self(vec![head.iter().map(|name| (*name).to_owned()).collect()])
+        Self { rows: vec![words(head)], width: 20, apart: 3 }
+    }
+
+    /// A table of containerd's ctr: columns as wide as what is in them, with a space between.
+    pub fn close(head: &[&str]) -> Self {
+        Self { rows: vec![words(head)], width: 1, apart: 1 }
     }
 
     /// One more line.
     pub fn row(&mut self, cells: Vec<String>) {
-        self.0.push(cells);
+        self.rows.push(cells);
     }
+}
+
+fn words(head: &[&str]) -> Vec<String> {
+    head.iter().map(|name| (*name).to_owned()).collect()
 }
 
 impl std::fmt::Display for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let columns = self.0.iter().map(Vec::len).max().unwrap_or(0);
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
-            let cells = self.0.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count() + APART).max().unwrap_or(0).max(LEAST)
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count() + self.apart).max().unwrap_or(0).max(self.width)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
-        for row in &self.0 {
+        for row in &self.rows {
             for (index, cell) in row.iter().enumerate() {
                 if index + 1 == row.len() {
                     writeln!(f, "{cell}")?;
@@ -48,6 +59,9 @@ mod tests {
     fn columns_are_aligned() {
         let mut table = Table::new(&["CONTAINER", "IMAGE", "NAME"]);
         table.row(vec!["0123456789012".into(), "docker.io/library/busybox:latest".into(), "main".into()]);
+        let mut close = Table::close(&["REF", "TYPE"]);
+        close.row(vec!["a/b:c".into(), "x".into()]);
+        assert_eq!(close.to_string(), "REF   TYPE\na/b:c x\n");
         let text = table.to_string();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "CONTAINER           IMAGE                              NAME");

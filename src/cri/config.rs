@@ -148,10 +148,16 @@ pub struct LinuxResources {
     pub cpu_shares: u64,
     /// Bytes.
     pub memory_limit: i64,
+    /// Bytes of memory and swap together, as in cgroup v1; 0: no swap beyond a memory limit.
+    #[serde(default)]
+    pub memory_swap_limit: i64,
     pub oom_score_adj: i64,
     pub pids_limit: i64,
     pub cpuset_cpus: String,
     pub cpuset_mems: String,
+    /// Bytes by size of page (`2MB`, `1GB`).
+    #[serde(default)]
+    pub hugepage_limits: BTreeMap<String, u64>,
     /// cgroup v2 files and values to write as they are.
     pub unified: BTreeMap<String, String>,
 }
@@ -169,6 +175,8 @@ pub struct SecurityContext {
     pub run_as_username: String,
     pub run_as_group: Option<u32>,
     pub supplemental_groups: Vec<u32>,
+    #[serde(default)]
+    pub supplemental_groups_policy: SupplementalGroupsPolicy,
     pub readonly_rootfs: bool,
     pub no_new_privs: bool,
     /// `None`: the default list of the OCI runtimes.
@@ -176,6 +184,16 @@ pub struct SecurityContext {
     pub readonly_paths: Option<Vec<String>>,
     pub seccomp: SecurityProfile,
     pub apparmor: SecurityProfile,
+}
+
+/// Which groups a container's user is in beside those that are asked for (KEP-3619).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SupplementalGroupsPolicy {
+    /// Those of the image's /etc/group too.
+    #[default]
+    Merge,
+    /// No others.
+    Strict,
 }
 
 /// A seccomp or AppArmor profile.

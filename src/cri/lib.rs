@@ -18,7 +18,7 @@ mod stream;
 
 pub use config::*;
 pub use error::Error;
-pub use local::LOCAL_SOCKET;
+pub use local::{LOCAL_SOCKET, NamedImage};
 pub use network::{Attachment, PodNetwork, PodRef};
 pub use registry_auth::RegistryAuth;
 pub use service::{Duplex, ImageService, RuntimeService};

@@ -107,16 +107,42 @@ pub struct FilesystemUsage {
     pub inodes_used: u64,
 }
 
-/// Usage of a container or a pod.
+/// Usage of a container or a pod. Counts go from its beginning on; what a host can't tell is 0 or `None`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
     pub timestamp: Nanos,
-    /// Cumulative CPU time, nanoseconds.
+    /// Cumulative CPU time, nanoseconds; and in it what was spent outside of the kernel and in it.
     pub cpu_nanos: u64,
+    pub cpu_user_nanos: u64,
+    pub cpu_system_nanos: u64,
+    /// Periods of the CPU limit, those in which it held processes back, and for how many nanoseconds.
+    pub cpu_periods: u64,
+    pub cpu_throttled_periods: u64,
+    pub cpu_throttled_nanos: u64,
+    /// CPU time per second of the last seconds, nanoseconds; `None` until it was asked for twice.
+    pub cpu_nano_cores: Option<u64>,
     /// Bytes.
+    pub memory_usage: u64,
     pub memory_working_set: u64,
     pub memory_rss: u64,
+    pub memory_cache: u64,
+    pub memory_mapped_file: u64,
+    /// What the limit leaves beyond the working set; `None` without a limit.
+    pub memory_available: Option<u64>,
+    pub page_faults: u64,
+    pub major_page_faults: u64,
+    /// Bytes.
+    pub swap_usage: Option<u64>,
+    /// What the limit leaves; `None` without a limit.
+    pub swap_available: Option<u64>,
+    /// How often the kernel has killed for want of memory.
+    pub oom_kills: u64,
+    /// Bytes from and to block devices.
+    pub read_bytes: u64,
+    pub written_bytes: u64,
     pub processes: u64,
+    /// What a container's own files take, as opposed to its image's.
+    pub writable_layer: Option<FilesystemUsage>,
 }
 
 /// Something happened to a container or sandbox.

@@ -126,8 +126,8 @@ fn limits(resources: &LinuxResources) -> Vec<(String, String)> {
     }
     if resources.memory_limit > 0 {
         set("memory.max", resources.memory_limit.to_string());
-        // As Kubernetes has it: a memory limit is one on memory, swap is none.
-        set("memory.swap.max", "0".to_owned());
+        // As Kubernetes has it: a memory limit is one on memory, swap is none unless it is asked for.
+        set("memory.swap.max", (resources.memory_swap_limit - resources.memory_limit).max(0).to_string());
     }
     if resources.pids_limit > 0 {
         set("pids.max", resources.pids_limit.to_string());
@@ -137,6 +137,11 @@ fn limits(resources: &LinuxResources) -> Vec<(String, String)> {
     }
     if !resources.cpuset_mems.is_empty() {
         set("cpuset.mems", resources.cpuset_mems.clone());
+    }
+    for (size, limit) in &resources.hugepage_limits {
+        set(&format!("hugetlb.{size}.max"), limit.to_string());
+        // What is reserved counts already, so that a process is refused when it asks, not killed when it writes.
+        set(&format!("hugetlb.{size}.rsvd.max"), limit.to_string());
     }
     limits.extend(resources.unified.iter().map(|(file, value)| (file.clone(), value.clone())));
     limits
@@ -159,6 +164,8 @@ mod tests {
             cpu_period: 100_000,
             cpu_shares: 1024,
             memory_limit: 1 << 20,
+            memory_swap_limit: 3 << 20,
+            hugepage_limits: [("2MB".to_owned(), 4 << 20)].into(),
             pids_limit: 7,
             ..LinuxResources::default()
         };
@@ -168,8 +175,10 @@ mod tests {
             ("cpu.max", "50000 100000"),
             ("cpu.weight", "39"),
             ("memory.max", "1048576"),
-            ("memory.swap.max", "0"),
+            ("memory.swap.max", "2097152"),
             ("pids.max", "7"),
+            ("hugetlb.2MB.max", "4194304"),
+            ("hugetlb.2MB.rsvd.max", "4194304"),
         ];
         assert_eq!(got, want);
     }

@@ -18,6 +18,7 @@ use crate::sandbox::{Sandbox, entries};
 use crate::shim::client::ShimClient;
 use crate::shim::protocol::{Answer, Exit, KnownContainer, Request, StartContainer, Started};
 use crate::shim::{clock, pod_processes};
+use crate::stats::CpuRate;
 use crate::{cgroup, executor, id, snapshot, spec};
 
 /// A container.
@@ -25,6 +26,7 @@ pub(crate) struct Container {
     pub id: String,
     pub sandbox_id: String,
     pub record: Mutex<ContainerRecord>,
+    pub(crate) cpu_rate: Mutex<CpuRate>,
     /// Follows `record.state`.
     state: watch::Sender<ContainerState>,
     /// Held while it is started or removed.
@@ -41,6 +43,7 @@ impl Container {
         Arc::new(Self {
             id: record.id.clone(),
             sandbox_id: record.sandbox_id.clone(),
+            cpu_rate: Mutex::default(),
             state: watch::Sender::new(record.state),
             record: Mutex::new(record),
             changing: tokio::sync::Mutex::default(),
@@ -51,7 +54,7 @@ impl Container {
         self.record.lock().state
     }
 
-    async fn has_exited(&self) {
+    pub(crate) async fn has_exited(&self) {
         // The sender is part of `self` and can't be gone.
         let _ = self.state.subscribe().wait_for(|state| *state == ContainerState::Exited).await;
     }
@@ -170,6 +173,7 @@ impl Runtime {
             cgroup: None,
             user: None,
             pid: 0,
+            root_process: None,
             config,
         };
         record::save(&directory.join("record.json"), &record).map_err(internal)?;
@@ -232,8 +236,17 @@ impl Runtime {
         let internal = |error: std::io::Error| Error::Internal { doing: doing(), detail: error.to_string() };
         let relative = Path::new(pod.cgroup_parent.trim_start_matches('/')).join(&container.id);
         let cgroup = self.cgroups.create(&relative, &record.config.resources).map_err(internal)?;
+        if let (Some(_), Some(parent)) = (&cgroup, self.pod_cgroup(&pod)) {
+            // What the pod's containers may take together.
+            self.cgroups.limit(&parent, &pod.resources).map_err(internal)?;
+        }
         if cgroup.is_some() {
             self.update(container, |record| record.cgroup = cgroup.clone());
+        }
+        // Taken away again at the end of this.
+        let root = self.serve_root(container).await?;
+        if let Some(root) = &root {
+            self.update(container, |record| record.root_process = Some(root.process()));
         }
         // Cloned anew for each container: a detached mount can be attached only once.
         let binary = if record.builtin {
@@ -256,6 +269,11 @@ impl Runtime {
             (Answer::Started(started), _) => Ok(started),
             (answer, _) => Err(Error::Internal { doing: doing(), detail: format!("unexpected answer {answer:?}") }),
         }
+    }
+
+    /// Notes for people what is about to end a container.
+    pub(crate) fn note(&self, container: &Container, message: String) {
+        self.update(container, |record| record.message = message);
     }
 
     fn note_started(&self, container: &Container, started: Started) {
@@ -303,6 +321,7 @@ impl Runtime {
         if let Some(exit) = known.exit {
             self.container_exited(&container.id, exit);
         }
+        self.take_up_root(container);
     }
 
     /// A container that nobody runs any more: its exit file may still tell how it ended.
@@ -406,8 +425,19 @@ impl Runtime {
         }
         let directory = self.container_directory(&container.id);
         let exit = self.options.state.join(&container.sandbox_id).join(format!("{}.exit", container.id));
-        let cgroup = container.record.lock().cgroup.clone();
+        let (cgroup, root_process) = {
+            let record = container.record.lock();
+            (record.cgroup.clone(), record.root_process)
+        };
+        self.disk.forget(&snapshot::writable(&directory));
         blocking("remove container", move || clear(&directory, &exit, cgroup.as_deref())).await?;
+        if let Some(process) = root_process {
+            // It has ended with the container's mount namespace, if it could.
+            process.kill().await.map_err(|error| Error::Internal {
+                doing: format!("end the root file system of container {}", container.id),
+                detail: error.to_string(),
+            })?;
+        }
         self.containers.write().remove(&container.id);
         if let Some(sandbox) = sandbox {
             self.publish(ContainerEventKind::Deleted, &container.id, &sandbox);
@@ -418,6 +448,10 @@ impl Runtime {
     /// Finds the containers of known sandboxes; clears the others.
     pub(crate) fn recover_containers(&self) {
         for directory in entries(&self.options.root.join("containers")) {
+            // What k3s was killed in the midst of: the container that was being started has its own by now, or never will.
+            if let Err(error) = snapshot::unmount(&directory) {
+                tracing::error!(directory = %directory.display(), %error, "cannot unmount what no one needs");
+            }
             let path = directory.join("record.json");
             let record = path.exists().then(|| record::load::<ContainerRecord>(&path)).flatten();
             let known = record.filter(|record| self.sandboxes.read().contains_key(&record.sandbox_id));
@@ -449,11 +483,13 @@ fn merge(mut limits: LinuxResources, change: LinuxResources) -> LinuxResources {
     let keep = |known: &mut i64, new: i64| *known = if new == 0 { *known } else { new };
     keep(&mut limits.cpu_quota, change.cpu_quota);
     keep(&mut limits.memory_limit, change.memory_limit);
+    keep(&mut limits.memory_swap_limit, change.memory_swap_limit);
     keep(&mut limits.oom_score_adj, change.oom_score_adj);
     keep(&mut limits.pids_limit, change.pids_limit);
     let keep = |known: &mut String, new: String| *known = if new.is_empty() { std::mem::take(known) } else { new };
     keep(&mut limits.cpuset_cpus, change.cpuset_cpus);
     keep(&mut limits.cpuset_mems, change.cpuset_mems);
+    limits.hugepage_limits.extend(change.hugepage_limits);
     limits.unified.extend(change.unified);
     limits
 }
@@ -467,5 +503,6 @@ fn clear(directory: &Path, exit: &Path, cgroup: Option<&Path>) -> std::io::Resul
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    snapshot::unmount(directory)?;
     snapshot::remove_tree(directory)
 }

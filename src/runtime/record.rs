@@ -3,14 +3,21 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use k3s_cri::{
     ContainerConfig, ContainerState, ContainerStatus, ContainerUser, Nanos, PodRef, PodSandboxConfig, PodSandboxStatus,
     SandboxState,
 };
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::descriptor;
+use crate::shim::pod_processes;
+use crate::syscall::signal_process;
 
 /// A sandbox: `<root>/sandboxes/<id>.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,14 +29,42 @@ pub(crate) struct SandboxRecord {
     pub complete: bool,
     pub created_at: Nanos,
     pub ips: Vec<IpAddr>,
-    pub shim: Option<ShimProcess>,
+    pub shim: Option<NamedProcess>,
 }
 
-/// The process of a shim, named for ever.
+/// A process, named for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ShimProcess {
+pub(crate) struct NamedProcess {
     pub pid: i32,
+    /// In clock ticks after boot.
     pub start_time: u64,
+}
+
+impl NamedProcess {
+    /// A non-blocking pidfd of it; `None` if it has ended.
+    pub(crate) fn open(self) -> io::Result<Option<OwnedFd>> {
+        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
+        let pidfd = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+            Ok(pidfd) => pidfd,
+            Err(Errno::SRCH) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        // Is it still the same process? Asked after the pidfd was opened, so that the answer holds for it.
+        let same = pod_processes::start_time(&self.pid.to_string()).ok() == Some(self.start_time);
+        Ok(same.then_some(pidfd))
+    }
+
+    /// Kills it, if it still runs, and waits until it has ended. With the first process of a pid namespace the kernel
+    /// ends all others, before that one counts as ended.
+    pub(crate) async fn kill(self) -> io::Result<()> {
+        let Some(pidfd) = self.open()? else { return Ok(()) };
+        match signal_process(pidfd.as_fd(), libc::SIGKILL) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
+            result => result?,
+        }
+        descriptor::register(pidfd)?.readable().await?.retain_ready();
+        Ok(())
+    }
 }
 
 impl SandboxRecord {
@@ -83,6 +118,9 @@ pub(crate) struct ContainerRecord {
     pub user: Option<ContainerUser>,
     /// First process as `/proc` shows it, while it runs.
     pub pid: i32,
+    /// Serves its root file system, where the kernel does not.
+    #[serde(default)]
+    pub root_process: Option<NamedProcess>,
 }
 
 impl ContainerRecord {

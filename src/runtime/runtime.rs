@@ -14,11 +14,13 @@ use tokio::task::JoinHandle;
 
 use crate::cgroup::{Cgroup, Cgroups};
 use crate::container::Container;
+use crate::disk::DiskUsage;
 use crate::image::{self, BuiltinImage, ImageError, ImageStore, Pulls};
 use crate::registry::Registries;
 use crate::sandbox::Sandbox;
 use crate::shim::client::ShimEvent;
 use crate::snapshot::{Snapshots, Snapshotter};
+use crate::stats::Processes;
 
 /// What a runtime is made with.
 pub struct Options {
@@ -76,6 +78,8 @@ pub struct Runtime {
     pub(crate) images: Arc<ImageStore>,
     pub(crate) pulls: Pulls,
     pub(crate) cgroups: Cgroups,
+    pub(crate) disk: DiskUsage,
+    pub(crate) processes: Processes,
     pub(crate) sandboxes: RwLock<HashMap<String, Arc<Sandbox>>>,
     pub(crate) containers: RwLock<HashMap<String, Arc<Container>>>,
     pub(crate) importing: tokio::sync::Mutex<()>,
@@ -113,6 +117,8 @@ impl Runtime {
             images,
             pulls: Pulls::new(),
             cgroups,
+            disk: DiskUsage::default(),
+            processes: Processes::default(),
             sandboxes: RwLock::default(),
             containers: RwLock::default(),
             importing: tokio::sync::Mutex::default(),

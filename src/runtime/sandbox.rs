@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use crate::cgroup;
 use crate::container::Container;
 use crate::image::blocking;
-use crate::record::{self, SandboxRecord, ShimProcess};
+use crate::record::{self, NamedProcess, SandboxRecord};
 use crate::runtime::Runtime;
 use crate::shim::client::{self, ShimClient};
 use crate::shim::clock;
@@ -137,7 +137,7 @@ impl Runtime {
         )
         .await?;
         *sandbox.shim.lock() = Some(shim.clone());
-        sandbox.record.lock().shim = Some(ShimProcess { pid: shim.pid, start_time: shim.start_time });
+        sandbox.record.lock().shim = Some(NamedProcess { pid: shim.pid, start_time: shim.start_time });
         self.save_sandbox(sandbox)?;
         // From the first request on a shim outlives the runtime; until then it ends with it, since nobody knows of it.
         shim.call(Request::State, &[]).await?;
@@ -233,9 +233,7 @@ impl Runtime {
         *sandbox.shim.lock() = None;
         let process = sandbox.record.lock().shim;
         let Some(process) = process else { return Ok(()) };
-        client::kill(process.pid, process.start_time)
-            .await
-            .map_err(|error| internal(&format!("kill shim of sandbox {}", sandbox.id), &error))?;
+        process.kill().await.map_err(|error| internal(&format!("kill shim of sandbox {}", sandbox.id), &error))?;
         for container in self.containers_of(&sandbox.id) {
             self.container_lost(&container);
         }
@@ -278,7 +276,7 @@ impl Runtime {
     }
 
     /// The pod's own cgroup, where there are cgroups.
-    fn pod_cgroup(&self, config: &PodSandboxConfig) -> Option<PathBuf> {
+    pub(crate) fn pod_cgroup(&self, config: &PodSandboxConfig) -> Option<PathBuf> {
         match &self.options.cgroup {
             cgroup::Cgroup::Delegated(root) if !config.cgroup_parent.is_empty() => {
                 Some(root.join(config.cgroup_parent.trim_start_matches('/')))
@@ -309,7 +307,7 @@ impl Runtime {
         }
         let process = sandbox.record.lock().shim;
         let connected = match process {
-            Some(ShimProcess { pid, start_time }) => {
+            Some(NamedProcess { pid, start_time }) => {
                 let events = self.shim_events.clone();
                 ShimClient::connect(&sandbox.id, &sandbox.directory, pid, start_time, events).ok()
             }
@@ -390,7 +388,7 @@ impl Runtime {
             }
             // A shim that never got to be recorded ends when asked by its socket.
             if let Ok(process) = client::process_behind(&directory)
-                && let Err(error) = client::kill(process.0, process.1).await
+                && let Err(error) = process.kill().await
             {
                 tracing::error!(sandbox = %name, %error, "cannot kill a shim that no one owns");
             }

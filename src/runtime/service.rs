@@ -11,10 +11,8 @@ use k3s_cri::{
 };
 use tokio::sync::broadcast;
 
-use crate::image::blocking;
 use crate::runtime::Runtime;
 use crate::shim::protocol::Request;
-use crate::stats;
 
 impl Runtime {
     async fn finish<T, F>(&self, work: impl FnOnce(Arc<Self>) -> F) -> Result<T, Error>
@@ -120,19 +118,10 @@ impl RuntimeService for Runtime {
 
     async fn container_stats(&self, id: &str) -> Result<Stats, Error> {
         let container = self.container(id)?;
-        let (state, pid, cgroup) = {
-            let record = container.record.lock();
-            (record.state, record.pid, record.cgroup.clone())
-        };
-        if state != ContainerState::Running {
+        if container.state() != ContainerState::Running {
             return Err(Error::FailedPrecondition { detail: format!("container {id} is not running") });
         }
-        blocking("read usage", move || match cgroup {
-            // Without the memory and cpu controllers a cgroup tells too little.
-            Some(cgroup) => stats::of_cgroup(&cgroup).or_else(|_| stats::of_processes(pid)),
-            None => stats::of_processes(pid),
-        })
-        .await
+        self.usage(container).await
     }
 
     fn events(&self) -> broadcast::Receiver<ContainerEvent> {

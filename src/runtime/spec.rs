@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use k3s_cri::{ContainerConfig, Error, PodSandboxConfig, Propagation, SecurityContext, SecurityProfile};
+use k3s_cri::{
+    ContainerConfig, Error, PodSandboxConfig, Propagation, SecurityContext, SecurityProfile, SupplementalGroupsPolicy,
+};
 use oci_spec::OciSpecError;
 use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::{
@@ -11,7 +13,7 @@ use oci_spec::runtime::{
     RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
-use crate::executor::ALL_CAPABILITIES;
+use crate::executor::{self, ALL_CAPABILITIES};
 use crate::{devices, seccomp_default};
 
 /// Where programs are looked for if the image does not say.
@@ -143,6 +145,10 @@ fn process(
             format!("{name}:{gid}")
         }
         (None, None) => default,
+    };
+    let user = match security.supplemental_groups_policy {
+        SupplementalGroupsPolicy::Merge => user,
+        SupplementalGroupsPolicy::Strict => format!("{}{user}", executor::ONLY_GIVEN_GROUPS),
     };
     let build = || -> Result<Process, OciSpecError> {
         let user =

@@ -1,5 +1,7 @@
 //! The commands of crictl.
 
+mod completion;
+mod config;
 mod containers;
 mod events;
 mod images;
@@ -8,15 +10,17 @@ mod inspect;
 mod lifecycle;
 mod list;
 mod logs;
+mod metrics;
 mod pods;
 mod stats;
 mod streams;
+mod update;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::connection::Connection;
 use crate::endpoint;
@@ -52,6 +56,8 @@ struct Crictl {
 #[derive(Subcommand)]
 enum Command {
     Attach(streams::Attach),
+    Completion(completion::Completion),
+    Config(config::Config),
     Create(lifecycle::Create),
     Events(events::Events),
     Exec(streams::Exec),
@@ -63,6 +69,8 @@ enum Command {
     Inspecti(inspect::InspectImage),
     Inspectp(inspect::InspectPod),
     Logs(logs::Logs),
+    Metricdescs(metrics::Descriptors),
+    Metricsp(metrics::PodMetrics),
     Pods(pods::Pods),
     PortForward(streams::PortForward),
     Ps(containers::Ps),
@@ -78,12 +86,19 @@ enum Command {
     Statsp(stats::PodStats),
     Stop(lifecycle::Stop),
     Stopp(lifecycle::Stopp),
+    Update(update::Update),
     Version(info::Version),
 }
 
 /// Runs a command and returns the code to end with.
 pub async fn run(args: Vec<OsString>) -> Result<u8, Error> {
     let crictl = Crictl::try_parse_from(args)?;
+    // What takes no runtime works without one.
+    let command = match crictl.command {
+        Command::Completion(command) => return command.run(Crictl::command()).map(|()| 0),
+        Command::Config(command) => return command.run(crictl.config.as_deref()).map(|()| 0),
+        command => command,
+    };
     let file = endpoint::File::read(crictl.config.as_deref())?;
     let given = |flag: Option<String>, in_file: String| flag.or(Some(in_file)).filter(|endpoint| !endpoint.is_empty());
     let socket = match given(crictl.runtime_endpoint, file.runtime_endpoint.clone()) {
@@ -95,7 +110,8 @@ pub async fn run(args: Vec<OsString>) -> Result<u8, Error> {
     let timeout = crictl.timeout.or(file.timeout()).unwrap_or(TIMEOUT);
     let mut cri = Connection::open(socket, images, timeout).await?;
     let cri = &mut cri;
-    match crictl.command {
+    match command {
+        Command::Completion(_) | Command::Config(_) => Ok(()),
         Command::Attach(command) => return command.run(cri).await,
         Command::Exec(command) => return command.run(cri).await,
         Command::Create(command) => command.run(cri).await,
@@ -107,6 +123,8 @@ pub async fn run(args: Vec<OsString>) -> Result<u8, Error> {
         Command::Inspecti(command) => command.run(cri).await,
         Command::Inspectp(command) => command.run(cri).await,
         Command::Logs(command) => command.run(cri).await,
+        Command::Metricdescs(command) => command.run(cri).await,
+        Command::Metricsp(command) => command.run(cri).await,
         Command::Pods(command) => command.run(cri).await,
         Command::PortForward(command) => command.run(cri).await,
         Command::Ps(command) => command.run(cri).await,
@@ -122,6 +140,7 @@ pub async fn run(args: Vec<OsString>) -> Result<u8, Error> {
         Command::Statsp(command) => command.run(cri).await,
         Command::Stop(command) => command.run(cri).await,
         Command::Stopp(command) => command.run(cri).await,
+        Command::Update(command) => command.run(cri).await,
         Command::Version(command) => command.run(cri).await,
     }?;
     Ok(0)

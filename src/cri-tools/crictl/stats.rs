@@ -56,6 +56,18 @@ fn percent(cpu: &CpuUsage, before: &CpuUsage) -> Option<String> {
     (time > 0).then(|| format!("{:.2}", used as f64 / time as f64 * 100.0))
 }
 
+/// Shows a table, once or again and again.
+async fn show(watch: bool, mut table: impl AsyncFnMut() -> Result<Table, Error>) -> Result<(), Error> {
+    loop {
+        let table = table().await?;
+        if !watch {
+            return print(table);
+        }
+        print(format_args!("{CLEAR}{table}"))?;
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
 /// Display resource usage of containers
 #[derive(Debug, Args)]
 pub struct Stats {
@@ -116,14 +128,7 @@ impl Stats {
         if self.flags.output != Format::Table {
             return output::message(&self.sample(cri).await?, self.flags.output);
         }
-        loop {
-            let table = self.table(cri).await?;
-            if !self.flags.watch {
-                return print(table);
-            }
-            print(format_args!("{CLEAR}{table}"))?;
-            tokio::time::sleep(PERIOD).await;
-        }
+        show(self.flags.watch, async || self.table(cri).await).await
     }
 }
 
@@ -167,13 +172,6 @@ impl PodStats {
         if self.flags.output != Format::Table {
             return output::message(&self.sample(cri).await?, self.flags.output);
         }
-        loop {
-            let table = self.table(cri).await?;
-            if !self.flags.watch {
-                return print(table);
-            }
-            print(format_args!("{CLEAR}{table}"))?;
-            tokio::time::sleep(PERIOD).await;
-        }
+        show(self.flags.watch, async || self.table(cri).await).await
     }
 }

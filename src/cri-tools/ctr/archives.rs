@@ -19,7 +19,7 @@ use crate::standard;
 
 const PIECE: usize = 64 * 1024;
 
-fn socket(cri: &Connection, doing: &str) -> Result<PathBuf, Error> {
+pub(super) fn socket(cri: &Connection, doing: &str) -> Result<PathBuf, Error> {
     local::beside(&cri.socket).ok_or_else(|| Error::Local {
         doing: doing.to_owned(),
         detail: format!("the runtime at {} is not k3s's own; use its own tool", cri.socket.display()),

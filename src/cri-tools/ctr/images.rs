@@ -1,13 +1,18 @@
-//! `ctr images ls` and `pull`, `ctr version`: what CRI has calls for.
+//! `ctr images ls` and `pull`, `ctr version`.
 
 use clap::Args;
+use http::Method;
+use http_body_util::BodyExt;
+use k3s_cri::NamedImage;
 use k8s_cri::v1::*;
+
+use super::archives;
 
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::human;
 use crate::output::{line, print};
 use crate::table::Table;
+use crate::{human, local};
 
 /// Flags of `ls`.
 #[derive(Debug, Args)]
@@ -15,32 +20,35 @@ pub struct Ls {
     /// Names only
     #[arg(short, long)]
     quiet: bool,
-}
-
-/// A name of an image and what it means; by digest where it has no tag.
-fn names(image: &Image) -> Vec<&String> {
-    let names = if image.repo_tags.is_empty() { &image.repo_digests } else { &image.repo_tags };
-    if names.is_empty() { vec![&image.id] } else { names.iter().collect() }
+    /// Only images of which a name has one of these in it
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
 }
 
 impl Ls {
-    pub async fn run(self, cri: &mut Connection) -> Result<(), Error> {
-        let all = cri.images.list_images(ListImagesRequest::default()).await.map_err(Error::call("list images"))?;
-        let images = all.into_inner().images;
-        let mut rows: Vec<(&String, &Image)> =
-            images.iter().flat_map(|image| names(image).into_iter().map(move |name| (name, image))).collect();
-        rows.sort_by_key(|(name, _)| name.as_str());
+    pub async fn run(self, cri: &Connection) -> Result<(), Error> {
+        let doing = "list images";
+        let socket = archives::socket(cri, doing)?;
+        let answer = local::ask(&socket, doing, Method::GET, "/images", local::nothing()).await?;
+        let failed = |detail: String| Error::Local { doing: doing.to_owned(), detail };
+        let bytes = answer.into_body().collect().await.map_err(|error| failed(error.to_string()))?.to_bytes();
+        let mut rows: Vec<NamedImage> = serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))?;
+        rows.retain(|row| self.names.is_empty() || self.names.iter().any(|name| row.name.contains(name)));
+        rows.sort_by(|one, other| one.name.cmp(&other.name));
         if self.quiet {
-            return rows.iter().try_for_each(|(name, _)| line(name));
+            return rows.iter().try_for_each(|row| line(&row.name));
         }
-        let mut table = Table::new(&["REF", "DIGEST", "SIZE", "PINNED"]);
-        for (name, image) in rows {
-            let digest = image.repo_digests.first().and_then(|digest| Some(digest.split_once('@')?.1));
+        let mut table = Table::close(&["REF", "TYPE", "DIGEST", "SIZE", "PLATFORMS", "LABELS"]);
+        for row in rows {
+            // The labels by which others tell that an image is Kubernetes', and that it stays.
+            let pinned = if row.pinned { ",io.cri-containerd.pinned=pinned" } else { "" };
             table.row(vec![
-                name.clone(),
-                digest.unwrap_or(&image.id).to_owned(),
-                human::size(image.size, 3),
-                image.pinned.to_string(),
+                row.name,
+                row.media_type,
+                row.digest,
+                human::binary_size(row.size),
+                row.platforms.join(","),
+                format!("io.cri-containerd.image=managed{pinned}"),
             ]);
         }
         print(table)

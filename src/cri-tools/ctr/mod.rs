@@ -110,7 +110,7 @@ pub async fn run(args: Vec<OsString>) -> Result<(), Error> {
     let mut cri = Connection::open(socket, None, ctr.connect_timeout).await?;
     match ctr.command {
         Command::Version => images::version(&mut cri).await,
-        Command::Images(Images::Ls(command)) => command.run(&mut cri).await,
+        Command::Images(Images::Ls(command)) => command.run(&cri).await,
         Command::Images(Images::Pull(command)) => command.run(&mut cri).await,
         Command::Images(Images::Import(command)) => archives::import(&cri, &command.file).await,
         Command::Images(Images::Export(command)) => archives::export(&cri, &command.file, &command.images).await,

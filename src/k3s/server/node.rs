@@ -49,6 +49,7 @@ impl Node {
             registries: registries(&config.node)?,
             snapshotter: match config.node.snapshotter {
                 k3s_env::Snapshotter::Overlayfs => Snapshotter::Overlayfs,
+                k3s_env::Snapshotter::FuseOverlayfs => Snapshotter::FuseOverlayfs,
                 k3s_env::Snapshotter::Native => Snapshotter::Native,
             },
             root: config.data_dir.containerd(),

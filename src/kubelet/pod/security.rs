@@ -1,6 +1,6 @@
 //! Security contexts of pods and containers as the runtime takes them.
 
-use k3s_cri::{Image, SecurityContext, SecurityProfile};
+use k3s_cri::{Image, SecurityContext, SecurityProfile, SupplementalGroupsPolicy};
 use k8s_openapi::api::core::v1::{Container, Pod, SecurityContext as ContainerSecurity};
 
 use crate::config::Config;
@@ -47,6 +47,10 @@ pub(super) fn context(config: &Config, pod: &Pod, container: &Container) -> Resu
         run_as_username: String::new(),
         run_as_group: id("runAsGroup", group)?,
         supplemental_groups,
+        supplemental_groups_policy: match of_pod.and_then(|s| s.supplemental_groups_policy.as_deref()) {
+            Some("Strict") => SupplementalGroupsPolicy::Strict,
+            _ => SupplementalGroupsPolicy::Merge,
+        },
         readonly_rootfs: own.is_some_and(|s| s.read_only_root_filesystem == Some(true)),
         no_new_privs: own.is_some_and(|s| s.allow_privilege_escalation == Some(false)),
         masked_paths: (unmasked || privileged).then(Vec::new),
@@ -133,13 +137,14 @@ mod tests {
     #[test]
     fn a_containers_own_settings_win() {
         let pod = pod(
-            serde_json::json!({"runAsUser": 1, "runAsGroup": 2, "fsGroup": 3, "supplementalGroups": [4],
+            serde_json::json!({"runAsUser": 1, "runAsGroup": 2, "fsGroup": 3, "supplementalGroups": [4], "supplementalGroupsPolicy": "Strict",
                 "seccompProfile": {"type": "RuntimeDefault"}}),
             serde_json::json!({"runAsUser": 5, "allowPrivilegeEscalation": false}),
         );
         let context = context(&Config::new("n"), &pod, &pod.spec.as_ref().unwrap().containers[0]).unwrap();
         assert_eq!((context.run_as_user, context.run_as_group), (Some(5), Some(2)));
         assert_eq!(context.supplemental_groups, [4, 3]);
+        assert_eq!(context.supplemental_groups_policy, SupplementalGroupsPolicy::Strict);
         assert!(context.no_new_privs);
         assert_eq!(context.seccomp, SecurityProfile::RuntimeDefault);
     }

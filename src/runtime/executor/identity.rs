@@ -17,6 +17,10 @@ pub(super) struct Identity {
     pub home: String,
 }
 
+/// Before a `username`: the image's /etc/group does not count (supplementalGroupsPolicy `Strict`). No name of a user
+/// begins with it.
+pub(crate) const ONLY_GIVEN_GROUPS: char = '=';
+
 /// Resolves the specification's user. A `username` (`name|uid[:group|gid]`) is looked up and brings the groups it is a
 /// member of; without one the numbers are taken as they are.
 pub(super) fn look_up(root: BorrowedFd<'_>, user: &User) -> Result<Identity, Error> {
@@ -31,9 +35,13 @@ fn resolve(user: &User, passwd: &str, group: &str) -> Result<Identity, Error> {
         let home = by_uid(passwd, user.uid()).map(|entry| entry.home).unwrap_or_default();
         return Ok(identity(user.uid(), user.gid(), extra, home));
     };
+    let (wanted, only_given) = match wanted.strip_prefix(ONLY_GIVEN_GROUPS) {
+        Some(wanted) => (wanted, true),
+        None => (wanted.as_str(), false),
+    };
     let (name, group_name) = match wanted.split_once(':') {
         Some((name, group)) => (name, Some(group)),
-        None => (wanted.as_str(), None),
+        None => (wanted, None),
     };
     let entry = match name.parse::<u32>() {
         Ok(uid) => by_uid(passwd, uid).unwrap_or(Entry { name: "", uid, gid: 0, home: "" }),
@@ -53,7 +61,7 @@ fn resolve(user: &User, passwd: &str, group: &str) -> Result<Identity, Error> {
         },
     };
     let mut all = extra;
-    if !entry.name.is_empty() {
+    if !entry.name.is_empty() && !only_given {
         let member_of = groups(group).filter(|(_, _, members)| members.split(',').any(|member| member == entry.name));
         all.extend(member_of.map(|(_, gid, _)| gid));
     }
@@ -121,6 +129,8 @@ mod tests {
         assert_eq!(look("web"), Ok((101, 102, vec![7, 102, 103], "/var/www".into())));
         assert_eq!(look("101"), Ok((101, 102, vec![7, 102, 103], "/var/www".into())));
         assert_eq!(look("web:staff"), Ok((101, 50, vec![7, 50, 103], "/var/www".into())));
+        assert_eq!(look("=web"), Ok((101, 102, vec![7, 102], "/var/www".into())));
+        assert_eq!(look("=101:50"), Ok((101, 50, vec![7, 50], "/var/www".into())));
         assert_eq!(look("4000"), Ok((4000, 0, vec![0, 7], "/".into())));
         assert_eq!(look("4000:4001"), Ok((4000, 4001, vec![7, 4001], "/".into())));
     }

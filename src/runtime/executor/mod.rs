@@ -27,6 +27,7 @@ use oci_spec::runtime::{Process, Spec};
 
 pub(crate) use self::capabilities::ALL as ALL_CAPABILITIES;
 pub(crate) use self::error::{Context, Error};
+pub(crate) use self::identity::ONLY_GIVEN_GROUPS;
 pub(crate) use self::mounts::clone_tree;
 pub(crate) use self::rootfs::{RootFilesystem, RootKind, overlay};
 use crate::shim::protocol::{Progress, StartContainer};

@@ -46,6 +46,12 @@ fn value<B>(request: &Request<B>, name: &str) -> Result<String, Refusal> {
 /// Answers a request below `/images`.
 pub(super) async fn answer(runtime: &Arc<Runtime>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
     match (request.method(), request.uri().path()) {
+        (&Method::GET, "/images") => {
+            let images = runtime.named_images().await.map_err(|error| refuse(&error))?;
+            let json = serde_json::to_string(&images);
+            let json = json.map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+            Ok(text(StatusCode::OK, json))
+        }
         (&Method::POST, "/images/import") => import(runtime, request.into_body()).await,
         (&Method::GET, "/images/export") => export(runtime, values(&request, "name")).await,
         (&Method::POST, "/images/tag") => {

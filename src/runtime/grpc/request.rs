@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k3s_cri::{
     ContainerConfig, Device, DnsConfig, Error, LinuxResources, Mount, NamespaceOptions, PidMode, PodSandboxConfig,
-    PortMapping, Propagation, Protocol, RegistryAuth, SecurityContext, SecurityProfile,
+    PortMapping, Propagation, Protocol, RegistryAuth, SecurityContext, SecurityProfile, SupplementalGroupsPolicy,
 };
 use k8s_cri::v1;
 
@@ -81,19 +81,17 @@ fn namespaces(options: v1::NamespaceOption) -> Result<NamespaceOptions, Error> {
 pub(super) fn resources(resources: v1::LinuxContainerResources) -> Result<LinuxResources, Error> {
     let positive =
         |value: i64, what: &str| u64::try_from(value).map_err(|_| invalid(format!("{what} {value} is out of range")));
-    if let Some(limit) = resources.hugepage_limits.iter().find(|limit| limit.limit > 0) {
-        let detail = format!("hugepages of {} can't be limited yet", limit.page_size);
-        return Err(Error::Unimplemented { detail });
-    }
     Ok(LinuxResources {
         cpu_period: positive(resources.cpu_period, "cpu_period")?,
         cpu_quota: resources.cpu_quota,
         cpu_shares: positive(resources.cpu_shares, "cpu_shares")?,
         memory_limit: resources.memory_limit_in_bytes,
+        memory_swap_limit: resources.memory_swap_limit_in_bytes,
         oom_score_adj: resources.oom_score_adj,
         pids_limit: 0,
         cpuset_cpus: resources.cpuset_cpus,
         cpuset_mems: resources.cpuset_mems,
+        hugepage_limits: resources.hugepage_limits.into_iter().map(|limit| (limit.page_size, limit.limit)).collect(),
         unified: resources.unified.into_iter().collect(),
     })
 }
@@ -156,9 +154,10 @@ fn device(device: v1::Device) -> Device {
 }
 
 fn security(context: v1::LinuxContainerSecurityContext) -> Result<SecurityContext, Error> {
-    if context.supplemental_groups_policy() == v1::SupplementalGroupsPolicy::Strict {
-        return Err(Error::Unimplemented { detail: "supplementalGroupsPolicy Strict is not available".to_owned() });
-    }
+    let supplemental_groups_policy = match context.supplemental_groups_policy() {
+        v1::SupplementalGroupsPolicy::Merge => SupplementalGroupsPolicy::Merge,
+        v1::SupplementalGroupsPolicy::Strict => SupplementalGroupsPolicy::Strict,
+    };
     // The pod's namespaces hold for all of its containers; this only refuses what no pod can have.
     namespaces(context.namespace_options.unwrap_or_default())?;
     let capabilities = context.capabilities.unwrap_or_default();
@@ -175,6 +174,7 @@ fn security(context: v1::LinuxContainerSecurityContext) -> Result<SecurityContex
         run_as_group: context.run_as_group.map(|group| id(group.value, "group")).transpose()?,
         run_as_username: context.run_as_username,
         supplemental_groups: groups.collect::<Result<_, _>>()?,
+        supplemental_groups_policy,
         readonly_rootfs: context.readonly_rootfs,
         no_new_privs: context.no_new_privs,
         masked_paths: paths(context.masked_paths),
@@ -239,6 +239,9 @@ mod tests {
         assert_eq!(with(user(7)).unwrap().security.run_as_user, Some(7));
         assert!(matches!(with(user(-1)), Err(Error::InvalidArgument { .. })));
         let strict = v1::LinuxContainerSecurityContext { supplemental_groups_policy: 1, ..Default::default() };
-        assert!(matches!(with(strict), Err(Error::Unimplemented { .. })));
+        assert_eq!(with(strict).unwrap().security.supplemental_groups_policy, SupplementalGroupsPolicy::Strict);
+        let target = v1::NamespaceOption { pid: v1::NamespaceMode::Target.into(), ..Default::default() };
+        let target = v1::LinuxContainerSecurityContext { namespace_options: Some(target), ..Default::default() };
+        assert!(matches!(with(target), Err(Error::Unimplemented { .. })));
     }
 }

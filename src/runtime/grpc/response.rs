@@ -6,6 +6,9 @@ use k3s_cri::{
 };
 use k8s_cri::v1;
 
+use crate::shim::clock;
+use crate::stats::{Interface, PodUsage};
+
 pub(super) fn image_spec(image: &str) -> v1::ImageSpec {
     v1::ImageSpec { image: image.to_owned(), ..Default::default() }
 }
@@ -155,11 +158,16 @@ fn resources(limits: &LinuxResources) -> v1::LinuxContainerResources {
         cpu_quota: limits.cpu_quota,
         cpu_shares: signed(limits.cpu_shares),
         memory_limit_in_bytes: limits.memory_limit,
+        memory_swap_limit_in_bytes: limits.memory_swap_limit,
+        hugepage_limits: limits
+            .hugepage_limits
+            .iter()
+            .map(|(page_size, limit)| v1::HugepageLimit { page_size: page_size.clone(), limit: *limit })
+            .collect(),
         oom_score_adj: limits.oom_score_adj,
         cpuset_cpus: limits.cpuset_cpus.clone(),
         cpuset_mems: limits.cpuset_mems.clone(),
         unified: limits.unified.clone().into_iter().collect(),
-        ..Default::default()
     }
 }
 
@@ -191,16 +199,32 @@ fn number(value: u64) -> Option<v1::UInt64Value> {
 }
 
 fn cpu(stats: &Stats) -> v1::CpuUsage {
-    v1::CpuUsage { timestamp: stats.timestamp, usage_core_nano_seconds: number(stats.cpu_nanos), ..Default::default() }
+    v1::CpuUsage {
+        timestamp: stats.timestamp,
+        usage_core_nano_seconds: number(stats.cpu_nanos),
+        usage_nano_cores: stats.cpu_nano_cores.and_then(number),
+    }
 }
 
 fn memory(stats: &Stats) -> v1::MemoryUsage {
     v1::MemoryUsage {
         timestamp: stats.timestamp,
         working_set_bytes: number(stats.memory_working_set),
+        available_bytes: stats.memory_available.and_then(number),
+        usage_bytes: number(stats.memory_usage),
         rss_bytes: number(stats.memory_rss),
-        ..Default::default()
+        page_faults: number(stats.page_faults),
+        major_page_faults: number(stats.major_page_faults),
     }
+}
+
+fn swap(stats: &Stats) -> Option<v1::SwapUsage> {
+    let used = stats.swap_usage?;
+    Some(v1::SwapUsage {
+        timestamp: stats.timestamp,
+        swap_available_bytes: stats.swap_available.and_then(number),
+        swap_usage_bytes: number(used),
+    })
 }
 
 pub(super) fn container_stats(container: &ContainerStatus, stats: &Stats) -> v1::ContainerStats {
@@ -213,23 +237,17 @@ pub(super) fn container_stats(container: &ContainerStatus, stats: &Stats) -> v1:
         }),
         cpu: Some(cpu(stats)),
         memory: Some(memory(stats)),
-        ..Default::default()
+        writable_layer: stats.writable_layer.clone().map(filesystem),
+        swap: swap(stats),
     }
 }
 
-/// A pod's usage: that of its containers, added up.
 pub(super) fn sandbox_stats(
     sandbox: &PodSandboxStatus,
+    usage: &PodUsage,
     containers: &[(ContainerStatus, Stats)],
 ) -> v1::PodSandboxStats {
-    let mut total = Stats::default();
-    for (_, stats) in containers {
-        total.timestamp = total.timestamp.max(stats.timestamp);
-        total.cpu_nanos += stats.cpu_nanos;
-        total.memory_working_set += stats.memory_working_set;
-        total.memory_rss += stats.memory_rss;
-        total.processes += stats.processes;
-    }
+    let total = &usage.stats;
     let process = v1::ProcessUsage { timestamp: total.timestamp, process_count: number(total.processes) };
     v1::PodSandboxStats {
         attributes: Some(v1::PodSandboxAttributes {
@@ -239,14 +257,31 @@ pub(super) fn sandbox_stats(
             annotations: sandbox.annotations.clone().into_iter().collect(),
         }),
         linux: Some(v1::LinuxPodSandboxStats {
-            cpu: Some(cpu(&total)),
-            memory: Some(memory(&total)),
-            network: None,
+            cpu: Some(cpu(total)),
+            memory: Some(memory(total)),
+            network: network(&usage.interfaces),
             process: Some(process),
             containers: containers.iter().map(|(container, stats)| container_stats(container, stats)).collect(),
         }),
         windows: None,
     }
+}
+
+/// The first interface is the pod's own; there is none on the host's network.
+fn network(interfaces: &[Interface]) -> Option<v1::NetworkUsage> {
+    let usage = |interface: &Interface| v1::NetworkInterfaceUsage {
+        name: interface.name.clone(),
+        rx_bytes: number(interface.received.bytes),
+        rx_errors: number(interface.received.errors),
+        tx_bytes: number(interface.sent.bytes),
+        tx_errors: number(interface.sent.errors),
+    };
+    let (first, others) = interfaces.split_first()?;
+    Some(v1::NetworkUsage {
+        timestamp: clock::now(),
+        default_interface: Some(usage(first)),
+        interfaces: others.iter().map(usage).collect(),
+    })
 }
 
 pub(super) fn event_type(kind: ContainerEventKind) -> v1::ContainerEventType {

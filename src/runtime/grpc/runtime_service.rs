@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 
 use futures::stream::{self, Stream};
-use k3s_cri::{ContainerEvent, ContainerState, ContainerStatus, Error, RuntimeService as _, Stats};
+use k3s_cri::{ContainerEvent, ContainerStatus, Error, PodSandboxStatus, RuntimeService as _, SandboxState, Stats};
 use k8s_cri::v1;
 use k8s_cri::v1::runtime_service_server::RuntimeService;
 use tokio::sync::broadcast::error::RecvError;
@@ -12,6 +12,10 @@ use tonic::{Request, Response, Status};
 
 use super::{Service, filter, metrics, request, response, status};
 use crate::shim::clock;
+use crate::stats::PodUsage;
+
+/// Containers with their usage.
+type Usage = Vec<(ContainerStatus, Stats)>;
 
 fn missing<T>(what: &str) -> Result<T, Status> {
     Err(status::of(Error::InvalidArgument { detail: format!("the request has no {what}") }))
@@ -40,18 +44,41 @@ impl Service {
         containers.iter().map(status).collect()
     }
 
-    /// Running containers with their usage. One that ends meanwhile is left out.
-    async fn usage(&self, wanted: impl Fn(&ContainerStatus) -> bool) -> Result<Vec<(ContainerStatus, Stats)>, Status> {
+    /// Running containers, of one sandbox if it is named, with their usage. One that ends meanwhile is left out.
+    async fn usage(&self, sandbox_id: Option<&str>, wanted: impl Fn(&ContainerStatus) -> bool) -> Usage {
         let mut usage = Vec::new();
-        for container in self.0.list_containers().await.map_err(status::of)? {
-            if container.state != ContainerState::Running || !wanted(&container) {
-                continue;
-            }
-            if let Ok(stats) = self.0.container_stats(&container.id).await {
-                usage.push((container, stats));
+        for container in self.0.running_containers(sandbox_id) {
+            let status = container.record.lock().status();
+            if wanted(&status)
+                && let Ok(stats) = self.0.usage(container).await
+            {
+                usage.push((status, stats));
             }
         }
-        Ok(usage)
+        usage
+    }
+
+    async fn sandbox_stats(&self, sandbox: &PodSandboxStatus) -> Result<v1::PodSandboxStats, Status> {
+        let (usage, containers) = self.pod_usage(sandbox).await?;
+        Ok(response::sandbox_stats(sandbox, &usage, &containers))
+    }
+
+    async fn pod_usage(&self, sandbox: &PodSandboxStatus) -> Result<(PodUsage, Usage), Status> {
+        let containers = self.usage(Some(&sandbox.id), |_| true).await;
+        let stats: Vec<Stats> = containers.iter().map(|(_, stats)| stats.clone()).collect();
+        Ok((self.0.pod_usage(&sandbox.id, &stats).await.map_err(status::of)?, containers))
+    }
+
+    /// Ready sandboxes that a filter takes.
+    fn ready_sandboxes(&self, id: &str, labels: &HashMap<String, String>) -> Vec<PodSandboxStatus> {
+        let all = self.0.sandboxes.read();
+        let statuses = all.values().map(|sandbox| sandbox.record.lock().status());
+        let wanted = |sandbox: &PodSandboxStatus| {
+            sandbox.state == SandboxState::Ready
+                && filter::id(id, &sandbox.id)
+                && filter::labels(labels, &sandbox.labels)
+        };
+        statuses.filter(wanted).collect()
     }
 
     fn event(&self, event: &ContainerEvent) -> v1::ContainerEventResponse {
@@ -300,12 +327,12 @@ impl RuntimeService for Service {
     ) -> Result<Response<v1::ListContainerStatsResponse>, Status> {
         let wanted = request.into_inner().filter.unwrap_or_default();
         let usage = self
-            .usage(|container| {
+            .usage(None, |container| {
                 filter::id(&wanted.id, &container.id)
                     && filter::id(&wanted.pod_sandbox_id, &container.sandbox_id)
                     && filter::labels(&wanted.label_selector, &container.labels)
             })
-            .await?;
+            .await;
         let stats = usage.iter().map(|(container, stats)| response::container_stats(container, stats)).collect();
         Ok(Response::new(v1::ListContainerStatsResponse { stats }))
     }
@@ -316,8 +343,7 @@ impl RuntimeService for Service {
     ) -> Result<Response<v1::PodSandboxStatsResponse>, Status> {
         let id = self.sandbox_id(&request.into_inner().pod_sandbox_id);
         let sandbox = self.0.sandbox(&id).map_err(status::of)?.record.lock().status();
-        let usage = self.usage(|container| container.sandbox_id == id).await?;
-        let stats = Some(response::sandbox_stats(&sandbox, &usage));
+        let stats = Some(self.sandbox_stats(&sandbox).await?);
         Ok(Response::new(v1::PodSandboxStatsResponse { stats }))
     }
 
@@ -327,11 +353,9 @@ impl RuntimeService for Service {
     ) -> Result<Response<v1::ListPodSandboxStatsResponse>, Status> {
         let wanted = request.into_inner().filter.unwrap_or_default();
         let mut stats = Vec::new();
-        for sandbox in self.0.list_pod_sandboxes().await.map_err(status::of)? {
-            if filter::id(&wanted.id, &sandbox.id) && filter::labels(&wanted.label_selector, &sandbox.labels) {
-                let usage = self.usage(|container| container.sandbox_id == sandbox.id).await?;
-                stats.push(response::sandbox_stats(&sandbox, &usage));
-            }
+        for sandbox in self.ready_sandboxes(&wanted.id, &wanted.label_selector) {
+            // One that is removed meanwhile is left out.
+            stats.extend(self.sandbox_stats(&sandbox).await);
         }
         Ok(Response::new(v1::ListPodSandboxStatsResponse { stats }))
     }
@@ -369,8 +393,11 @@ impl RuntimeService for Service {
         Ok(Response::new(v1::StatusResponse {
             status: Some(v1::RuntimeStatus { conditions }),
             info,
-            runtime_handlers: vec![v1::RuntimeHandler::default()],
-            ..Default::default()
+            runtime_handlers: vec![v1::RuntimeHandler {
+                name: String::new(),
+                features: Some(v1::RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: false }),
+            }],
+            features: Some(v1::RuntimeFeatures { supplemental_groups_policy: true }),
         }))
     }
 
@@ -410,9 +437,10 @@ impl RuntimeService for Service {
         _: Request<v1::ListPodSandboxMetricsRequest>,
     ) -> Result<Response<v1::ListPodSandboxMetricsResponse>, Status> {
         let mut pod_metrics = Vec::new();
-        for sandbox in self.0.list_pod_sandboxes().await.map_err(status::of)? {
-            let usage = self.usage(|container| container.sandbox_id == sandbox.id).await?;
-            pod_metrics.push(metrics::of_pod(&sandbox, &usage));
+        for sandbox in self.ready_sandboxes("", &HashMap::new()) {
+            // One that is removed meanwhile is left out.
+            let Ok((usage, containers)) = self.pod_usage(&sandbox).await else { continue };
+            pod_metrics.push(metrics::of_pod(&sandbox, &usage, &containers));
         }
         Ok(Response::new(v1::ListPodSandboxMetricsResponse { pod_metrics }))
     }

@@ -5,8 +5,6 @@ use k3s_cri::{Error, FilesystemUsage, Image, ImageService, RegistryAuth};
 
 use super::store::{ImageStore, StoredImage};
 use crate::Runtime;
-use crate::shim::clock;
-use crate::snapshot::disk_usage;
 
 #[async_trait]
 impl ImageService for Runtime {
@@ -33,13 +31,8 @@ impl ImageService for Runtime {
     }
 
     async fn image_fs_info(&self) -> Result<FilesystemUsage, Error> {
-        let root = self.options.root.clone();
-        let (used_bytes, inodes_used) = blocking("measure images", {
-            let root = root.clone();
-            move || disk_usage(&root)
-        })
-        .await?;
-        Ok(FilesystemUsage { timestamp: clock::now(), mountpoint: root, used_bytes, inodes_used })
+        let runtime = self.strong()?;
+        blocking("measure images", move || runtime.image_filesystem()).await
     }
 }
 

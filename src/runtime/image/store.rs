@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use k3s_cri::NamedImage;
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
 use parking_lot::{Mutex, RwLock};
 
@@ -288,6 +289,28 @@ impl ImageStore {
     /// All images, those made of the binary included.
     pub(crate) fn list(&self) -> Vec<Arc<StoredImage>> {
         self.builtin.iter().chain(self.images.read().iter()).cloned().collect()
+    }
+
+    /// All images by name; those without one by their id.
+    pub(crate) fn named(&self) -> Result<Vec<NamedImage>, ImageError> {
+        let types: HashMap<String, String> =
+            self.index()?.iter().map(|entry| (entry.digest().to_string(), entry.media_type().to_string())).collect();
+        let mut named = Vec::new();
+        for image in self.list() {
+            let digest = image.target.clone().unwrap_or_else(|| image.id.clone());
+            let media_type = types.get(&digest).cloned().unwrap_or_else(|| MediaType::ImageConfig.to_string());
+            let platform = format!("{}/{}", image.config.os(), image.config.architecture());
+            let names = if image.names.is_empty() { vec![image.id.clone()] } else { image.names.clone() };
+            named.extend(names.into_iter().map(|name| NamedImage {
+                name,
+                media_type: media_type.clone(),
+                digest: digest.clone(),
+                size: image.size,
+                platforms: vec![platform.clone()],
+                pinned: self.is_pinned(&image),
+            }));
+        }
+        Ok(named)
     }
 
     /// The image of that id (with or without `sha256:`) or reference.

@@ -2,12 +2,21 @@
 
 use std::io::{Read, Write};
 
-use k3s_cri::Error;
+use k3s_cri::{Error, NamedImage};
 
 use super::{Reference, blocking, import};
 use crate::Runtime;
 
 impl Runtime {
+    /// All images, each under every name of it.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn named_images(&self) -> Result<Vec<NamedImage>, Error> {
+        let images = self.images.clone();
+        blocking("list images", move || images.named()).await
+    }
+
     /// Imports the images of a docker-archive or OCI layout, compressed or not. Returns their names.
     ///
     /// # Errors

@@ -22,7 +22,8 @@ use super::protocol::{Answer, Call, Exit, Message, Refusal, Request, SandboxSetu
 use super::{SETUP, SOCKET, pod_processes, socket};
 use crate::descriptor;
 use crate::executor::clone_tree;
-use crate::syscall::{MountAttributes, mount_setattr, signal_process};
+use crate::record::NamedProcess;
+use crate::syscall::{MountAttributes, mount_setattr};
 
 /// How long a shim may take to set its sandbox up, or to answer what takes it no time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -255,34 +256,13 @@ fn last_words(directory: &Path) -> String {
     }
 }
 
-/// Kills a shim, if it still runs, and waits until it has ended with all its containers (the kernel ends the processes
-/// of a pid namespace before its first one counts as ended).
-pub(crate) async fn kill(pid: i32, start_time: u64) -> io::Result<()> {
-    let Some(number) = rustix::process::Pid::from_raw(pid) else { return Ok(()) };
-    let pidfd = match rustix::process::pidfd_open(number, rustix::process::PidfdFlags::NONBLOCK) {
-        Ok(pidfd) => pidfd,
-        Err(rustix::io::Errno::SRCH) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    // Is it still the same process? Asked after the pidfd was opened, so that the answer holds for it.
-    if pod_processes::start_time(&pid.to_string()).ok() != Some(start_time) {
-        return Ok(());
-    }
-    match signal_process(pidfd.as_fd(), libc::SIGKILL) {
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
-        result => result?,
-    }
-    descriptor::register(pidfd)?.readable().await?.retain_ready();
-    Ok(())
-}
-
-/// Pid and start time of the shim that listens in a state directory.
-pub(crate) fn process_behind(directory: &Path) -> io::Result<(i32, u64)> {
+/// The shim that listens in a state directory.
+pub(crate) fn process_behind(directory: &Path) -> io::Result<NamedProcess> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let parent = File::open(directory)?;
     let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", parent.as_raw_fd()))?;
     rustix::net::connect(&socket, &address)?;
     // The kernel's word on who called `listen`, in terms of this process's pid namespace.
     let pid = rustix::net::sockopt::socket_peercred(&socket)?.pid.as_raw_nonzero().get();
-    Ok((pid, pod_processes::start_time(&pid.to_string())?))
+    Ok(NamedProcess { pid, start_time: pod_processes::start_time(&pid.to_string())? })
 }

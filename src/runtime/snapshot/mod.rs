@@ -1,6 +1,7 @@
 //! Image layers unpacked on disk, each once, and what containers see of them.
 
 mod copy;
+mod fuse;
 mod guard;
 mod tree;
 mod unpack;
@@ -11,9 +12,11 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Child;
 
+use self::fuse::FuseOverlayfs;
 use crate::executor::{self, RootFilesystem, RootKind};
-use crate::id;
+use crate::{id, mount_table};
 
 /// Why a layer could not be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,9 @@ pub(crate) enum Error {
     /// The layer is not the one that the image names.
     #[error("layer is {found}, not {expected} as the image says")]
     Digest { expected: String, found: String },
+    /// The snapshotter that was asked for does not work here.
+    #[error("snapshotter {snapshotter} does not work here: {detail}; use {instead}")]
+    Unavailable { snapshotter: &'static str, detail: String, instead: &'static str },
 }
 
 pub(crate) fn io_error(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
@@ -37,22 +43,36 @@ pub(crate) fn io_error(doing: impl Into<String>) -> impl FnOnce(std::io::Error) 
 /// How containers' file systems are made of layers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Snapshotter {
-    /// Laid over one another by the kernel; copied where it can't.
+    /// Laid over one another by the kernel; where it can't, by fuse-overlayfs; where there is none, copied.
     #[default]
     Overlayfs,
+    /// Laid over one another by the program fuse-overlayfs.
+    FuseOverlayfs,
     /// Copied.
     Native,
 }
 
+/// How it is done here.
+enum Kind {
+    Overlay,
+    Fuse(FuseOverlayfs),
+    Copy,
+}
+
+/// Where a container's file system is mounted while it starts, below its directory.
+const MERGED: &str = "merged";
+/// What fuse-overlayfs says of it.
+const LOG: &str = "fuse-overlayfs.log";
+
 /// Unpacked layers below `<root>/snapshots`, named by diff id.
 pub(crate) struct Snapshots {
     root: PathBuf,
-    overlay: bool,
+    kind: Kind,
 }
 
 impl Snapshots {
-    /// Opens the store below `root` and finds out whether the kernel mounts overlays here. What a crash left half
-    /// unpacked is removed.
+    /// Opens the store below `root` and finds out how containers can see layers over one another here. What a crash left
+    /// half unpacked is removed.
     pub(crate) fn open(root: &Path, snapshotter: Snapshotter) -> Result<Self, Error> {
         let directory = root.join("snapshots");
         fs::DirBuilder::new()
@@ -60,33 +80,63 @@ impl Snapshots {
             .mode(0o711)
             .create(&directory)
             .map_err(io_error(format!("create {}", directory.display())))?;
-        let snapshots = Self { root: root.to_owned(), overlay: false };
+        let snapshots = Self { root: root.to_owned(), kind: Kind::Copy };
         for entry in fs::read_dir(&directory).map_err(io_error("list snapshots"))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with("new-") {
-                tree::remove(&entry.path()).map_err(io_error(format!("remove {}", entry.path().display())))?;
+                // A probe of fuse-overlayfs that was killed in the midst.
+                let cleared =
+                    mount_table::unmount(&entry.path().join(MERGED)).and_then(|()| tree::remove(&entry.path()));
+                cleared.map_err(io_error(format!("remove {}", entry.path().display())))?;
             }
         }
-        let overlay = match (snapshotter, snapshots.probe()) {
-            (Snapshotter::Native, _) => false,
-            (Snapshotter::Overlayfs, Ok(())) => true,
-            (Snapshotter::Overlayfs, Err(error)) => {
-                tracing::warn!(%error, "overlayfs does not work here; containers get copies of their images");
-                false
-            }
+        let kind = match snapshotter {
+            Snapshotter::Native => Kind::Copy,
+            Snapshotter::FuseOverlayfs => snapshots.fuse().map(Kind::Fuse).map_err(|detail| Error::Unavailable {
+                snapshotter: "fuse-overlayfs",
+                detail,
+                instead: "--snapshotter overlayfs or native",
+            })?,
+            Snapshotter::Overlayfs => snapshots.overlay_or_instead(),
         };
-        Ok(Self { overlay, ..snapshots })
+        Ok(Self { kind, ..snapshots })
     }
 
-    fn probe(&self) -> Result<(), String> {
-        let directory = self.temporary();
-        for name in ["lower", "upper", "work"] {
-            fs::create_dir_all(directory.join(name)).map_err(|error| error.to_string())?;
+    fn overlay_or_instead(&self) -> Kind {
+        let Err(error) = self.overlay() else { return Kind::Overlay };
+        match self.fuse() {
+            Ok(fuse) => {
+                tracing::warn!(%error, "overlayfs does not work here; fuse-overlayfs takes its place");
+                Kind::Fuse(fuse)
+            }
+            Err(fuse) => {
+                tracing::warn!(%error, fuse_overlayfs = %fuse, "overlayfs does not work here; containers get copies of their images");
+                Kind::Copy
+            }
         }
-        let upper = (directory.join("upper"), directory.join("work"));
-        let mounted = executor::overlay(&[directory.join("lower")], Some((&upper.0, &upper.1)));
-        let result = mounted.map(drop).map_err(|error| error.to_string());
-        let removed = tree::remove(&directory).map_err(|error| error.to_string());
-        result.and(removed)
+    }
+
+    /// Does the kernel mount overlays here?
+    fn overlay(&self) -> Result<(), String> {
+        self.probe(|directory| {
+            for name in ["lower", "upper", "work"] {
+                fs::create_dir_all(directory.join(name)).map_err(|error| error.to_string())?;
+            }
+            let (upper, work) = (directory.join("upper"), directory.join("work"));
+            let mounted = executor::overlay(&[directory.join("lower")], Some((&upper, &work)));
+            mounted.map(drop).map_err(|error| error.to_string())
+        })
+    }
+
+    fn fuse(&self) -> Result<FuseOverlayfs, String> {
+        let fuse = FuseOverlayfs::find()?;
+        self.probe(|directory| fuse.probe(&self.root, directory))?;
+        Ok(fuse)
+    }
+
+    fn probe(&self, probe: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), String> {
+        let directory = self.temporary();
+        let result = probe(&directory);
+        result.and(tree::remove(&directory).map_err(|error| error.to_string()))
     }
 
     fn temporary(&self) -> PathBuf {
@@ -159,18 +209,51 @@ impl Snapshots {
             set_mode(&path, 0o755)
         };
         make("rootfs")?;
-        let kind = if self.overlay {
-            make("upper")?;
-            make("work")?;
-            RootKind::Overlay { lower, upper: container.join("upper"), work: container.join("work") }
-        } else {
-            make("copy")?;
-            for layer in lower.iter().rev() {
-                copy::apply(&self.root.join(layer), &absolute.join("copy"))?;
+        let kind = match self.kind {
+            Kind::Overlay => {
+                make("upper")?;
+                make("work")?;
+                RootKind::Overlay { lower, upper: container.join("upper"), work: container.join("work") }
             }
-            RootKind::Directory { path: container.join("copy") }
+            Kind::Fuse(_) => {
+                for name in ["upper", "work", MERGED] {
+                    make(name)?;
+                }
+                RootKind::Directory { path: container.join(MERGED) }
+            }
+            Kind::Copy => {
+                make("copy")?;
+                for layer in lower.iter().rev() {
+                    copy::apply(&self.root.join(layer), &absolute.join("copy"))?;
+                }
+                RootKind::Directory { path: container.join("copy") }
+            }
         };
         Ok(RootFilesystem { store: self.root.clone(), kind, devices, binary })
+    }
+
+    /// Mounts a container's root file system where its start looks for it, if it was prepared for a program that serves
+    /// it: that program. Once the container has started, [`unmount`] takes the mount away; the container keeps its own.
+    pub(crate) fn serve(&self, container: &Path, layers: &[String]) -> Result<Option<Child>, Error> {
+        let absolute = self.root.join(container);
+        let place = absolute.join(MERGED);
+        if !place.is_dir() {
+            return Ok(None);
+        }
+        let fuse = match &self.kind {
+            Kind::Fuse(fuse) => fuse.clone(),
+            // k3s was started anew with another snapshotter in between.
+            _ => FuseOverlayfs::find().map_err(|detail| Error::Unavailable {
+                snapshotter: "fuse-overlayfs",
+                detail,
+                instead: "a new container",
+            })?,
+        };
+        let lower: Vec<PathBuf> = layers.iter().rev().map(|diff_id| Self::relative(diff_id)).collect();
+        let (upper, work) = (container.join("upper"), container.join("work"));
+        let layers = fuse::Layers { store: &self.root, lower: &lower, upper: &upper, work: &work };
+        let served = fuse.mount(&layers, &place, &absolute.join(LOG));
+        served.map(Some).map_err(io_error("mount the root file system"))
     }
 
     /// Removes layers that nothing names any more.
@@ -186,6 +269,22 @@ impl Snapshots {
         }
         Ok(())
     }
+}
+
+/// Takes away the mount that [`Snapshots::serve`] made below a container's directory. There being none is fine.
+pub(crate) fn unmount(container: &Path) -> std::io::Result<()> {
+    mount_table::unmount(&container.join(MERGED))
+}
+
+/// What the program that serves a container's root said last.
+pub(crate) fn last_words(container: &Path) -> String {
+    fuse::last_words(&container.join(LOG))
+}
+
+/// The directory in which a container's own files lie, as opposed to its image's.
+pub(crate) fn writable(container: &Path) -> PathBuf {
+    let copy = container.join("copy");
+    if copy.is_dir() { copy } else { container.join("upper") }
 }
 
 /// Removes a directory and all in it, also where its modes forbid it.

@@ -66,6 +66,9 @@ pub async fn a_client_makes_a_pod_and_takes_it_away() {
     let request = ContainerStatsRequest { container_id: id.clone() };
     let stats = served.runtime.container_stats(request).await.unwrap().into_inner().stats.unwrap();
     assert!(stats.memory.unwrap().working_set_bytes.unwrap().value > 0);
+    let layer = stats.writable_layer.unwrap();
+    assert!(layer.inodes_used.unwrap().value >= 1, "the directory itself at least");
+    assert!(layer.fs_id.unwrap().mountpoint.ends_with("/root"));
     let list = served.runtime.list_container_stats(ListContainerStatsRequest::default()).await.unwrap();
     assert_eq!(list.into_inner().stats.len(), 1);
     let request = PodSandboxStatsRequest { pod_sandbox_id: pod.clone() };
@@ -75,11 +78,20 @@ pub async fn a_client_makes_a_pod_and_takes_it_away() {
     assert_eq!(list.into_inner().stats.len(), 1);
 
     let described = served.runtime.list_metric_descriptors(ListMetricDescriptorsRequest {}).await.unwrap();
-    let described: Vec<String> = described.into_inner().descriptors.into_iter().map(|it| it.name).collect();
+    let described: std::collections::BTreeMap<String, usize> =
+        described.into_inner().descriptors.into_iter().map(|it| (it.name, it.label_keys.len())).collect();
     let metrics = served.runtime.list_pod_sandbox_metrics(ListPodSandboxMetricsRequest {}).await.unwrap().into_inner();
-    let of_container = &metrics.pod_metrics[0].container_metrics[0];
+    let of_pod = &metrics.pod_metrics[0];
+    let of_container = &of_pod.container_metrics[0];
     assert_eq!(of_container.container_id, id);
-    assert_eq!(of_container.metrics.iter().map(|it| it.name.clone()).collect::<Vec<_>>(), described);
+    let mut told = std::collections::BTreeSet::new();
+    for metric in of_container.metrics.iter().chain(&of_pod.metrics) {
+        assert_eq!(described.get(&metric.name), Some(&metric.label_values.len()), "{}", metric.name);
+        told.insert(metric.name.as_str());
+    }
+    // A pod of this test's network has no interface but its loopback.
+    let untold = described.keys().filter(|name| !told.contains(name.as_str()));
+    assert!(untold.clone().all(|name| name.starts_with("container_network_")), "{:?}", untold.collect::<Vec<_>>());
     let memory = of_container.metrics.iter().find(|it| it.name == "container_memory_working_set_bytes").unwrap();
     assert!(memory.value.as_ref().unwrap().value > 0);
 

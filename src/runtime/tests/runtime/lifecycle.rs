@@ -190,6 +190,38 @@ pub async fn logs_are_reopened_after_rotation() {
     node.end().await;
 }
 
+pub async fn no_line_is_lost_while_logs_are_rotated() {
+    const LINES: usize = 20_000;
+    let node = Node::new().await;
+    let sandbox = node.sandbox("web").await;
+    let script = format!("i=0; while [ $i -lt {LINES} ]; do i=$((i+1)); echo $i; done");
+    let id = node.run(&sandbox, shell(&script)).await;
+    let path = node.status(&id).await.log_path;
+    let mut files = Vec::new();
+    // As the kubelet rotates: away with the file, and then the word to the runtime.
+    while node.status(&id).await.state == ContainerState::Running && files.len() < 1000 {
+        let rotated = path.with_extension(format!("log.{}", files.len()));
+        std::fs::rename(&path, &rotated).unwrap();
+        files.push(rotated);
+        match node.runtime.reopen_container_log(&id).await {
+            Ok(()) => {}
+            // It has ended just now; the file stays as it is.
+            Err(error) => {
+                assert!(!path.exists(), "{error}");
+                break;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    node.ended(&id).await;
+    files.extend(path.exists().then_some(path));
+    let lines: Vec<String> = files.iter().flat_map(|file| log(file)).collect();
+    let want: Vec<String> = (1..=LINES).map(|number| format!("stdout F {number}")).collect();
+    assert!(lines == want, "{} lines in {} files", lines.len(), files.len());
+    assert!(files.len() > 2, "it was never rotated in the midst");
+    node.end().await;
+}
+
 pub async fn pods_on_the_host_namespaces_run() {
     let node = Node::new().await;
     let mut pod = node.pod("host");

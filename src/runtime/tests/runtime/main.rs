@@ -16,6 +16,7 @@ mod recovery;
 mod registry;
 mod security;
 mod served;
+mod snapshotters;
 mod soak;
 mod streams;
 mod tools;
@@ -76,6 +77,10 @@ const TESTS: &[Test] = tests![
     escape::proc_is_no_link_of_the_image,
     escape::the_runtimes_binary_is_not_written,
     escape::masked_paths_are_not_uncovered,
+    snapshotters::layers_are_laid_over_one_another_in_every_way,
+    snapshotters::a_served_root_lives_as_long_as_its_container,
+    snapshotters::a_container_ends_with_what_serves_its_root,
+    snapshotters::where_the_kernel_mounts_no_overlay_the_program_does,
     builtin::the_binary_is_there_and_cannot_be_written,
     lifecycle::a_container_runs_logs_and_exits_with_its_code,
     lifecycle::stop_sends_the_signal_and_kills_after_the_grace,
@@ -83,6 +88,7 @@ const TESTS: &[Test] = tests![
     lifecycle::what_cannot_start_says_why,
     lifecycle::containers_of_a_pod_share_what_they_should,
     lifecycle::logs_are_reopened_after_rotation,
+    lifecycle::no_line_is_lost_while_logs_are_rotated,
     lifecycle::pods_on_the_host_namespaces_run,
     lifecycle::nothing_is_left_after_removal,
     exec::commands_run_with_output_and_exit_codes,
@@ -92,6 +98,9 @@ const TESTS: &[Test] = tests![
     exec::port_forward_reaches_the_pods_loopback,
     security::the_default_container_has_containerds_rights,
     security::privileged_containers_have_all_rights,
+    security::groups_of_the_image_count_unless_they_are_not_to,
+    security::what_is_mounted_below_a_volume_is_read_only_where_that_is_asked_for,
+    security::an_apparmor_profile_is_refused_with_the_reason_where_there_is_no_apparmor,
     recovery::a_new_runtime_takes_up_running_containers,
     recovery::exits_and_logs_of_the_time_between_are_kept,
     recovery::a_killed_shim_takes_its_containers_with_it,
@@ -192,19 +201,23 @@ fn run(filter: &Filter) -> usize {
     failed
 }
 
-/// Runs everything again in a user namespace of an ordinary user who has subordinate ids.
+/// The ordinary user in whose user namespace the tests run again where root runs them; `tests/run` makes it, with
+/// sub-ids.
+const USER: &str = "k3s-tests";
+
+/// Runs everything again in a user namespace.
 fn rootless(filter: &Filter) -> usize {
-    let user = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
-    let Some(user) = user.lines().filter_map(|line| line.split(':').next()).find(|name| *name != "root") else {
-        println!("test of user namespaces ... skipped: no ordinary user has a line in /etc/subuid");
-        return 0;
+    let owner =
+        if is_root() { nix::unistd::User::from_name(USER) } else { nix::unistd::User::from_uid(nix::unistd::getuid()) };
+    let Ok(Some(owner)) = owner else {
+        println!("test of user namespaces ... FAILED: there is no user {USER}; ./tests/run makes it");
+        return 1;
     };
     let directory = tempfile::tempdir().expect("temporary directory");
     std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
     let binary = directory.path().join("runtime-test");
     std::fs::copy(std::env::current_exe().expect("own path"), &binary).expect("copy of the test");
     // Its owner in the namespace is root, as of an ordinary installation: nothing but the mount protects it.
-    let owner = nix::unistd::User::from_name(user).expect("passwd").expect("user of /etc/subuid");
     std::os::unix::fs::chown(&binary, Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).expect("chown");
     let inside = format!(
         "IN_USER_NAMESPACE=1 TMPDIR=/tmp unshare --user --map-root-user --map-auto --mount --pid --fork --kill-child \
@@ -215,7 +228,7 @@ fn rootless(filter: &Filter) -> usize {
     );
     let mut command = if is_root() { Command::new("su") } else { Command::new("sh") };
     if is_root() {
-        command.arg(user);
+        command.arg(USER);
     }
     let status = command.arg("-c").arg(inside).current_dir("/").status().expect("start of the user namespace");
     usize::from(!status.success())

@@ -156,10 +156,20 @@ pub async fn pods_and_containers_are_made_and_shown() {
     assert_eq!(tools.crictl(&["logs", "--tail", "0", &id]).await.ok(), "");
     tools.crictl(&["logs", "--reopen", &id]).await.ok();
 
-    for args in [["stats", "-s", "0", "--all"].as_slice(), &["statsp", "-s", "0"]] {
-        let rows = tools.crictl(args).await.rows();
-        assert!(rows.len() == 1 && rows[0].iter().any(|cell| cell.ends_with('B')), "{args:?}: {rows:?}");
+    let (stats, of_pods) = tokio::join!(tools.crictl(&["stats", "--all"]), tools.crictl(&["statsp"]));
+    for rows in [stats.rows(), of_pods.rows()] {
+        assert!(rows.len() == 1 && rows[0].iter().any(|cell| cell.ends_with('B')), "{rows:?}");
     }
+    let stats = tools.crictl(&["stats", "-o", "json", &id[..8]]).await.json();
+    assert_ne!(stats["stats"][0]["writableLayer"]["inodesUsed"]["value"], "0", "{stats}");
+    let metrics = tools.crictl(&["metricsp"]).await.json();
+    assert_eq!(metrics["podMetrics"][0]["containerMetrics"][0]["containerId"], id.as_str(), "{metrics}");
+    assert!(tools.crictl(&["metricdescs"]).await.ok().contains("container_cpu_usage_seconds_total"));
+    // This node has no cgroups, and says so.
+    let refused = tools.crictl(&["update", "--memory", "100000000", &id]).await;
+    assert!(refused.code == Some(1) && refused.err.contains("limits are not enforced"), "{refused:?}");
+    let refused = tools.crictl(&["ps", "-o", "go-template"]).await;
+    assert!(refused.code != Some(0) && refused.err.contains("use json"), "{refused:?}");
     let version = tools.crictl(&["version"]).await.ok();
     assert!(version.contains("RuntimeName:  k3s\n") && version.contains("RuntimeApiVersion:  v1\n"), "{version}");
     let info = tools.crictl(&["info"]).await.json();
@@ -242,6 +252,13 @@ pub async fn images_go_out_and_in_with_ctr() {
     assert_eq!(rows[0][..2], ["docker.io/library/busybox".to_owned(), "latest".to_owned()]);
     let names = |said: Said| said.ok().lines().map(str::to_owned).collect::<Vec<_>>();
     assert!(names(tools.ctr(&["ls", "-q"]).await).contains(&busybox.to_owned()));
+    let listed = tools.ctr(&["ls", "busybox"]).await.ok();
+    let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["REF", "TYPE", "DIGEST", "SIZE", "PLATFORMS", "LABELS"]);
+    let [name, media_type, digest, _, unit, platform, labels] = lines[1][..] else { panic!("{listed}") };
+    assert_eq!((name, media_type, unit), (busybox, "application/vnd.oci.image.manifest.v1+json", "MiB"));
+    assert!(digest.starts_with("sha256:") && platform.starts_with("linux/"), "{listed}");
+    assert_eq!(labels, "io.cri-containerd.image=managed,io.cri-containerd.pinned=pinned");
     tools.ctr(&["tag", busybox, "example.com/again:1"]).await.ok();
     let taken = tools.ctr(&["tag", busybox, "example.com/again:1"]).await;
     assert!(taken.code == Some(1) && taken.err.contains("already exists"), "{taken:?}");
@@ -279,6 +296,12 @@ pub async fn the_runtime_is_found() {
     let mut by_file = command(&["crictl", "version"]);
     by_file.env("CRI_CONFIG_FILE", &config);
     said(by_file).await.ok();
+    let configured = tools.file("made.yaml", "");
+    let set = format!("runtime-endpoint={}", tools.endpoint);
+    said(command(&["crictl", "-c", configured.to_str().unwrap(), "config", "--set", &set])).await.ok();
+    said(command(&["crictl", "-c", configured.to_str().unwrap(), "version"])).await.ok();
+    let script = said(command(&["crictl", "completion", "bash"])).await.ok();
+    assert!(script.contains("complete -F _crictl") && script.contains("inspectp"), "{script}");
     let mut by_variable = command(&["crictl", "version"]);
     by_variable.env("CONTAINER_RUNTIME_ENDPOINT", &tools.endpoint);
     said(by_variable).await.ok();
@@ -296,6 +319,8 @@ pub async fn the_runtime_is_found() {
     let help = said(command(&["crictl", "--help"])).await.ok();
     for name in [
         "attach",
+        "completion",
+        "config",
         "create",
         "exec",
         "images",
@@ -304,6 +329,8 @@ pub async fn the_runtime_is_found() {
         "inspecti",
         "inspectp",
         "logs",
+        "metricdescs",
+        "metricsp",
         "pods",
         "port-forward",
         "ps",
@@ -317,6 +344,7 @@ pub async fn the_runtime_is_found() {
         "statsp",
         "stop",
         "stopp",
+        "update",
         "version",
     ] {
         assert!(help.contains(&format!("\n  {name} ")), "{name} is not in the help");
