@@ -12,6 +12,9 @@ pub enum Error {
     /// A write has no key.
     #[error("key is not provided")]
     EmptyKey,
+    /// The database can't hold such a key.
+    #[error("{key:?} can't be a key in datastore {server}: {why}")]
+    InvalidKey { key: String, server: String, why: &'static str },
     /// A put that keeps the value or lease of its key found no key.
     #[error("{key}: there is no such key whose value or lease could be kept")]
     KeyNotFound { key: String },

@@ -29,7 +29,6 @@ use etcd_client::proto::{
     PbTxnResponse,
 };
 use tokio::sync::mpsc;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::endpoint::Endpoint;
 use self::{
@@ -41,6 +40,7 @@ use self::{
 };
 use crate::{
     Datastore, Error, KeyValue, Lease, LeaseId, Metrics, Range, Revision, Status, Txn, TxnOp, TxnResponse, Watch,
+    tasks::Tasks,
     watch::{Hub, Interval, Joined, Position},
 };
 
@@ -78,8 +78,7 @@ pub struct Etcd {
     hub: Arc<Hub>,
     ends: Ends,
     metrics: Metrics,
-    tasks: TaskTracker,
-    closing: CancellationToken,
+    tasks: Tasks,
     watch_buffer: usize,
 }
 
@@ -105,17 +104,16 @@ impl Etcd {
             hub: Arc::clone(&hub),
             ends: Ends::new(Arc::clone(&cluster)),
             metrics: metrics.clone(),
-            tasks: TaskTracker::new(),
-            closing: CancellationToken::new(),
+            tasks: Tasks::default(),
             watch_buffer: options.watch_buffer.max(1),
         };
         let (interval, retain) = (options.compact_interval, options.compact_retain);
         if let Some(interval) = interval {
             let (cluster, hub, metrics) = (Arc::clone(&cluster), Arc::clone(&hub), metrics.clone());
-            store.spawn(Compactor { cluster, hub, metrics, interval, retain }.run());
+            store.tasks.spawn(Compactor { cluster, hub, metrics, interval, retain }.run());
         }
         let progress_interval = options.progress_interval;
-        store.spawn(Follower { cluster, hub, metrics, progress_interval, id: seen.cluster }.run());
+        store.tasks.spawn(Follower { cluster, hub, metrics, progress_interval, id: seen.cluster }.run());
         Ok(store)
     }
 
@@ -124,40 +122,25 @@ impl Etcd {
         &self.metrics
     }
 
-    /// A task that ends when the datastore is closed.
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let closing = self.closing.clone();
-        self.tasks.spawn(async move {
-            closing.run_until_cancelled(task).await;
-        });
-    }
-
     /// Ends all watches and connections. What was not acknowledged by then may or may not have been done. Calls after
     /// it give [`Error::Closed`]; a second call does nothing.
     ///
     /// # Errors
     /// None so far.
     pub async fn close(&self) -> Result<(), Error> {
-        self.closing.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.tasks.close().await;
         self.hub.close();
         Ok(())
     }
 
-    /// Has etcd asked, unless the datastore is closed, or until it is.
-    async fn ask<T>(&self, asking: impl Future<Output = Result<T, Failure>>) -> Result<Result<T, Failure>, Error> {
-        self.closing.run_until_cancelled(asking).await.ok_or(Error::Closed)
-    }
-
-    /// The same for a question about the history at `asked` (0: now).
+    /// Has etcd asked a question about the history at `asked` (0: now).
     async fn answer<T>(
         &self,
         doing: &'static str,
         asked: Revision,
         asking: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Error> {
-        match self.ask(asking).await? {
+        match self.tasks.until_closed(asking).await? {
             Ok(answer) => Ok(answer),
             Err(failure) => Err(self.cluster.error(doing, asked, failure).await),
         }
@@ -177,7 +160,7 @@ impl Etcd {
 
     /// Writes or deletes one key, if it is at the expected revision; 0: not there.
     async fn write(&self, key: Bytes, expected: Revision, write: PbTxnOpRequest) -> Result<Revision, Error> {
-        let answer = self.ask(self.write_once(&key, expected, write)).await?;
+        let answer = self.tasks.until_closed(self.write_once(&key, expected, write)).await?;
         match answer {
             Ok(outcome) => outcome,
             Err(failure) => Err(self.cluster.error("write", 0, failure).await),
@@ -211,7 +194,7 @@ impl Etcd {
         }
         loop {
             let end = self.answer("grant a lease", 0, self.ends.take(ttl)).await?;
-            match self.ask(self.write_once(&key, expected, put(end.id))).await? {
+            match self.tasks.until_closed(self.write_once(&key, expected, put(end.id))).await? {
                 Ok(Ok(revision)) => return Ok(revision),
                 Ok(Err(conflict)) => {
                     self.give_back(end).await;
@@ -230,7 +213,7 @@ impl Etcd {
 
     /// A lease's write was not done. When the datastore closes meanwhile, the lease ends by itself.
     async fn give_back(&self, end: End) {
-        let _ = self.closing.run_until_cancelled(self.ends.give_back(end)).await;
+        let _ = self.tasks.until_closed(self.ends.give_back(end)).await;
     }
 
     /// What a lease's refusals mean.
@@ -240,7 +223,7 @@ impl Etcd {
         (id, ttl): (LeaseId, i64),
         asking: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Error> {
-        match self.ask(asking).await? {
+        match self.tasks.until_closed(asking).await? {
             Ok(answer) => Ok(answer),
             Err(Failure::Refused(Refusal::LeaseNotFound)) => Err(Error::LeaseNotFound { id }),
             Err(Failure::Refused(Refusal::LeaseExists)) => Err(Error::LeaseExists { id }),
@@ -307,7 +290,8 @@ impl Datastore for Etcd {
         let repeat = if txn.is_read_only() { Repeat::Always } else { Repeat::IfNothingDone };
         let request = message::txn_request(&txn);
         let doing = "execute a transaction";
-        match self.ask(self.cluster.ask::<_, PbTxnResponse>(method::TXN, request, repeat)).await? {
+        let asking = self.cluster.ask::<_, PbTxnResponse>(method::TXN, request, repeat);
+        match self.tasks.until_closed(asking).await? {
             Ok(answer) => message::txn_response(answer).ok_or_else(|| Error::Backend {
                 doing,
                 detail: format!("{} answers something else", self.cluster.server),
@@ -362,7 +346,7 @@ impl Datastore for Etcd {
                 return Err(Error::Compacted { asked: after, compacted });
             }
             let (cluster, hub) = (Arc::clone(&self.cluster), Arc::clone(&self.hub));
-            self.spawn(follow::catch_up(cluster, hub, interval, sender, after));
+            self.tasks.spawn(follow::catch_up(cluster, hub, interval, sender, after));
         }
         Ok(watch)
     }
@@ -374,9 +358,7 @@ impl Datastore for Etcd {
     }
 
     async fn request_progress(&self) -> Result<(), Error> {
-        if self.closing.is_cancelled() {
-            return Err(Error::Closed);
-        }
+        self.tasks.open()?;
         self.hub.progress();
         Ok(())
     }

@@ -31,7 +31,6 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     compact::Compactor,
@@ -47,6 +46,7 @@ use crate::{
     Datastore, Error, KeyValue, Lease, LeaseId, Metrics, Range, Revision, Status, Txn, TxnResponse, Watch,
     backoff::Backoff,
     op::{Op, Outcome},
+    tasks::Tasks,
     watch::{self, History, Hub, Interval, Joined, Position},
 };
 
@@ -96,8 +96,7 @@ pub struct Sql {
     writes: mpsc::Sender<Write>,
     /// Wakes who follows the log.
     written: Arc<Notify>,
-    tasks: TaskTracker,
-    closing: CancellationToken,
+    tasks: Tasks,
     watch_buffer: usize,
 }
 
@@ -131,11 +130,10 @@ impl Sql {
             hub: Arc::clone(&hub),
             writes: writes.clone(),
             written: Arc::clone(&written),
-            tasks: TaskTracker::new(),
-            closing: CancellationToken::new(),
+            tasks: Tasks::default(),
             watch_buffer: options.watch_buffer.max(1),
         };
-        store.spawn(
+        store.tasks.spawn(
             Writer {
                 driver,
                 hub: Arc::clone(&hub),
@@ -149,20 +147,12 @@ impl Sql {
             .run(),
         );
         let progress_interval = options.progress_interval;
-        store.spawn(Follower { pool: Arc::clone(&pool), hub: Arc::clone(&hub), written, progress_interval }.run());
-        store.spawn(Ends { pool: Arc::clone(&pool), writes }.run());
+        store.tasks.spawn(Follower { pool: Arc::clone(&pool), hub: Arc::clone(&hub), written, progress_interval }.run());
+        store.tasks.spawn(Ends { pool: Arc::clone(&pool), writes }.run());
         if let Some(interval) = options.compact_interval {
-            store.spawn(Compactor { pool, hub, interval, retain: options.compact_retain }.run());
+            store.tasks.spawn(Compactor { pool, hub, interval, retain: options.compact_retain }.run());
         }
         Ok(store)
-    }
-
-    /// A task that ends when the datastore is closed.
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let closing = self.closing.clone();
-        self.tasks.spawn(async move {
-            closing.run_until_cancelled(task).await;
-        });
     }
 
     /// Ends all watches and connections. What was not acknowledged by then may or may not have been done. Calls after
@@ -171,9 +161,7 @@ impl Sql {
     /// # Errors
     /// None so far.
     pub async fn close(&self) -> Result<(), Error> {
-        self.closing.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.tasks.close().await;
         self.pool.close();
         self.hub.close();
         Ok(())
@@ -184,13 +172,9 @@ impl Sql {
         self.pool.driver().metrics()
     }
 
-    fn open_or_closed(&self) -> Result<(), Error> {
-        if self.closing.is_cancelled() { Err(Error::Closed) } else { Ok(()) }
-    }
-
     /// Has it written, and waits until the watches of this server are told.
     async fn write(&self, op: Op) -> Result<Outcome, Error> {
-        self.open_or_closed()?;
+        self.tasks.open()?;
         op::check(self.pool.driver(), &op)?;
         let outcome = ask(&self.writes, self.pool.patience, op).await?;
         if let Some(last) = outcome.events().last() {
@@ -219,7 +203,7 @@ impl Sql {
 
     /// A lease as the statement before the last answers it.
     async fn lease(&self, doing: &'static str, id: LeaseId, update: Option<String>) -> Result<Lease, Error> {
-        self.open_or_closed()?;
+        self.tasks.open()?;
         let now = self.pool.driver().now();
         let select = format!("SELECT ttl, expires - {now} FROM kine_lease_grant WHERE id = {id}");
         let statements: Vec<_> = update.into_iter().chain([select]).map(Statement::plain).collect();
@@ -261,7 +245,7 @@ impl Datastore for Sql {
 
     async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
         if txn.is_read_only() {
-            self.open_or_closed()?;
+            self.tasks.open()?;
             return self.done(self.pool.read_txn(&txn).await?).await;
         }
         match self.write(Op::Txn(txn)).await? {
@@ -336,26 +320,26 @@ impl Datastore for Sql {
         let interval = Interval { start, end };
         if let Joined::Behind = self.hub.join(&interval, &sender, after) {
             let history: Arc<dyn History> = Arc::clone(&self.pool) as _;
-            self.spawn(watch::catch_up(Arc::clone(&self.hub), history, interval, sender, after));
+            self.tasks.spawn(watch::catch_up(Arc::clone(&self.hub), history, interval, sender, after));
         }
         Ok(watch)
     }
 
     async fn current_revision(&self) -> Result<Revision, Error> {
-        self.open_or_closed()?;
+        self.tasks.open()?;
         let current = self.pool.position().await?.current;
         self.told(current).await?;
         Ok(current)
     }
 
     async fn request_progress(&self) -> Result<(), Error> {
-        self.open_or_closed()?;
+        self.tasks.open()?;
         self.hub.progress();
         Ok(())
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), Error> {
-        self.open_or_closed()?;
+        self.tasks.open()?;
         compact::compact(&self.pool, &self.hub, revision).await
     }
 

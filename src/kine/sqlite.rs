@@ -17,6 +17,7 @@ mod history;
 mod immediate;
 mod inbox;
 mod lease;
+mod list;
 mod lock;
 mod name;
 mod op;
@@ -37,7 +38,6 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc as channel, oneshot};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::backup::restore;
 use self::{
@@ -55,6 +55,7 @@ use self::{
 };
 use crate::{
     Datastore, Error, KeyValue, Lease, LeaseId, Metrics, Range, Revision, Snapshot, Status, Txn, TxnResponse, Watch,
+    tasks::Tasks,
     watch::{self, History, Hub, Interval, Joined},
 };
 
@@ -95,8 +96,7 @@ pub struct Sqlite {
     path: PathBuf,
     metrics: Metrics,
     /// Watches that are being brought up to date.
-    catching_up: TaskTracker,
-    closing: CancellationToken,
+    tasks: Tasks,
     watch_buffer: usize,
 }
 
@@ -159,8 +159,7 @@ impl Sqlite {
             grants,
             path: path.to_owned(),
             metrics,
-            catching_up: TaskTracker::new(),
-            closing: CancellationToken::new(),
+            tasks: Tasks::default(),
             watch_buffer: options.watch_buffer.max(1),
         })
     }
@@ -171,9 +170,7 @@ impl Sqlite {
     /// # Errors
     /// None so far: what fails here is logged, since everything acknowledged is on disk already.
     pub async fn close(&self) -> Result<(), Error> {
-        self.closing.cancel();
-        self.catching_up.close();
-        self.catching_up.wait().await;
+        self.tasks.close().await;
         // Before the writer, whose connection must be the last, to leave one file.
         self.readers.close().await;
         let (reply, closed) = oneshot::channel();
@@ -190,7 +187,7 @@ impl Sqlite {
     /// # Errors
     /// [`Error::NoSpace`] and [`Error::Backend`] for what the file system says.
     pub async fn save(&self, to: &Path) -> Result<(), Error> {
-        self.open_or_closed()?;
+        self.tasks.open()?;
         let (path, to) = (self.path.clone(), to.to_owned());
         let save = move || {
             let failed = |error: std::io::Error| Failure::io(&to, "save a snapshot", &error);
@@ -222,10 +219,6 @@ impl Sqlite {
             return Err(Error::EmptyKey);
         }
         self.write(op(key.clone())).await?.revision()
-    }
-
-    fn open_or_closed(&self) -> Result<(), Error> {
-        if self.closing.is_cancelled() { Err(Error::Closed) } else { Ok(()) }
     }
 }
 
@@ -263,7 +256,7 @@ impl Datastore for Sqlite {
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<Lease, Error> {
-        self.open_or_closed()?;
+        self.tasks.open()?;
         self.grants.keep_alive(id)
     }
 
@@ -272,7 +265,7 @@ impl Datastore for Sqlite {
     }
 
     async fn lease_time_to_live(&self, id: LeaseId) -> Result<Lease, Error> {
-        self.open_or_closed()?;
+        self.tasks.open()?;
         self.grants.get(id)
     }
 
@@ -282,7 +275,7 @@ impl Datastore for Sqlite {
     }
 
     async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
-        self.open_or_closed()?;
+        self.tasks.open()?;
         Ok(self.grants.ids())
     }
 
@@ -294,7 +287,11 @@ impl Datastore for Sqlite {
     }
 
     async fn range(&self, start: Bytes, end: Bytes, limit: i64, revision: Revision) -> Result<Range, Error> {
-        let range = move |conn: &_, position| query::range(conn, position, &start, &end, limit, revision);
+        let readers = Arc::clone(&self.readers);
+        let range = move |conn: &_, position| match limit {
+            ..=0 => list::list(&readers, conn, position, (&start, &end), revision),
+            limit => query::range(conn, position, &start, &end, limit, revision),
+        };
         let (position, range) = self.readers.read(range).await?;
         self.hub.reached(position.current).await?;
         Ok(range)
@@ -306,22 +303,18 @@ impl Datastore for Sqlite {
         let interval = Interval { start, end };
         if let Joined::Behind = self.hub.join(&interval, &sender, after) {
             let history: Arc<dyn History> = Arc::new(Arc::clone(&self.readers));
-            let catch_up = watch::catch_up(Arc::clone(&self.hub), history, interval, sender, after);
-            let closing = self.closing.clone();
-            self.catching_up.spawn(async move {
-                closing.run_until_cancelled(catch_up).await;
-            });
+            self.tasks.spawn(watch::catch_up(Arc::clone(&self.hub), history, interval, sender, after));
         }
         Ok(watch)
     }
 
     async fn current_revision(&self) -> Result<Revision, Error> {
-        self.open_or_closed()?;
+        self.tasks.open()?;
         Ok(self.hub.current())
     }
 
     async fn request_progress(&self) -> Result<(), Error> {
-        self.open_or_closed()?;
+        self.tasks.open()?;
         self.hub.progress();
         Ok(())
     }
@@ -356,7 +349,7 @@ impl Datastore for Sqlite {
     }
 
     async fn snapshot(&self) -> Result<Snapshot, Error> {
-        self.open_or_closed()?;
+        self.tasks.open()?;
         let path = self.path.clone();
         let snapshot = move || Ok(backup::stream(&path)?);
         unless_panicked(tokio::task::spawn_blocking(snapshot).await)

@@ -2,12 +2,11 @@
 //! stands alone, so nothing here waits for pods.
 
 use std::io::Read;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use k3s_tests::{Cluster, eventually, kubectl_of_kubernetes};
+use k3s_tests::{Cluster, eventually, free_port, kubectl_of_kubernetes};
 use tempfile::TempDir;
 
 const APP: &str = r"
@@ -128,10 +127,6 @@ impl Server {
             .output()
             .unwrap_or_else(|error| panic!("{}: {error}", program.display()))
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port()
 }
 
 fn said(output: &Output) -> String {

@@ -3,6 +3,7 @@
 mod bad_input;
 mod clients;
 mod command_line;
+mod datastore;
 mod install;
 mod isolation;
 mod kine;

@@ -17,6 +17,7 @@ impl From<Error> for Status {
             Error::Future { .. } => (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision"),
             Error::NoSpace { .. } => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
             Error::Closed => (Code::Unavailable, "etcdserver: server stopped"),
+            Error::InvalidKey { .. } => return Status::invalid_argument(error.to_string()),
             Error::Unsupported { .. } => return Status::unimplemented(error.to_string()),
             Error::Corrupt { .. } => return Status::data_loss(error.to_string()),
             Error::Conflict { .. }

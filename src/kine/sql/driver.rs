@@ -7,7 +7,7 @@ use super::{
     failure::Failure,
     statement::{NewRow, Row, Statement},
 };
-use crate::{LeaseId, Metrics, Revision};
+use crate::{LeaseId, Metrics, Revision, UNBOUNDED, table::GAP};
 
 /// A range of names for a query.
 #[derive(Debug, Clone)]
@@ -37,8 +37,16 @@ pub(super) trait Driver: Send + Sync + 'static {
     /// Why a key can't be stored; none if it can.
     fn refuses(&self, key: &[u8]) -> Option<&'static str>;
 
-    /// The names in `[start, end)`.
-    fn names(&self, start: &[u8], end: &[u8]) -> Names;
+    /// The name that a key is stored as. The order of names is the order of keys.
+    fn name(&self, key: &[u8]) -> Bytes;
+
+    /// The key that is stored as a name; none if the row is bookkeeping.
+    fn key(&self, name: &[u8]) -> Option<Bytes>;
+
+    /// The names of the keys in `[start, end)`.
+    fn names(&self, start: &[u8], end: &[u8]) -> Names {
+        Names { start: self.name(start), end: (end != UNBOUNDED).then(|| self.name(end)) }
+    }
 
     /// Begins a transaction that reads one state of everything.
     fn begin_read(&self) -> Vec<Statement>;
@@ -69,6 +77,11 @@ pub(super) trait Driver: Send + Sync + 'static {
 
     /// Rows after a revision in order: the entry, `prev_revision`, the entry of the row it supersedes, `old_value`.
     fn events(&self, names: &Names, after: Revision, limit: i64) -> Statement;
+
+    /// The name of a row to append.
+    fn row_name(&self, row: &NewRow) -> Bytes {
+        row.key.as_ref().map_or_else(|| format!("{GAP}{}", row.id).into(), |key| self.name(key))
+    }
 
     /// Appends rows, and tells the other servers.
     fn append(&self, rows: &[NewRow]) -> Vec<Statement>;

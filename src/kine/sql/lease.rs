@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{
@@ -111,7 +112,8 @@ impl Ends {
         let answers = self.pool.run("look for keys that have ended", &[Statement::plain(ended)]).await?;
         let mut void = Vec::new();
         let mut deletions = Vec::new();
-        let read = |row: &Row| Ok((row.int(0)?, row.bytes(1)?));
+        let key = |name: Bytes| self.pool.driver().key(&name);
+        let read = |row: &Row| Ok((row.int(0)?, row.bytes(1)?.and_then(key)));
         for row in &answers[0] {
             let (id, key) = read(row).map_err(|failure: super::failure::Failure| self.pool.error(failure.into()))?;
             match key {

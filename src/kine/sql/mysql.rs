@@ -21,12 +21,15 @@ use super::{
     failure::Failure,
     statement::{NewRow, Statement, entry},
 };
-use crate::{Error, LeaseId, Metrics, Revision, UNBOUNDED};
+use crate::{
+    Error, LeaseId, Metrics, Revision,
+    name::{self, BOOKKEEPING},
+};
 
 /// The time between two looks for others' writes.
 const LOOK: Duration = Duration::from_millis(100);
 /// The longest name that kine's column takes.
-const LONGEST_KEY: usize = 630;
+const LONGEST_NAME: usize = 630;
 
 /// Opens the datastore in a MySQL or MariaDB database, or makes it.
 ///
@@ -66,15 +69,17 @@ impl Driver for MySql {
 
     fn refuses(&self, key: &[u8]) -> Option<&'static str> {
         match key {
-            _ if crate::table::internal(key) => Some("it is a name of kine's own rows"),
-            _ if key.len() > LONGEST_KEY => Some("kine's table in MySQL takes no key of more than 630 bytes"),
+            _ if name::name(&[BOOKKEEPING], key).len() > LONGEST_NAME => Some("kine's table in MySQL takes no key of more than 630 bytes"),
             _ => None,
         }
     }
 
-    fn names(&self, start: &[u8], end: &[u8]) -> Names {
-        let end = (end != UNBOUNDED).then(|| Bytes::copy_from_slice(end));
-        Names { start: Bytes::copy_from_slice(start), end }
+    fn name(&self, key: &[u8]) -> Bytes {
+        Bytes::copy_from_slice(&name::name(&[BOOKKEEPING], key))
+    }
+
+    fn key(&self, name: &[u8]) -> Option<Bytes> {
+        name::key(&[BOOKKEEPING], name)
     }
 
     fn begin_read(&self) -> Vec<Statement> {
@@ -93,7 +98,7 @@ impl Driver for MySql {
     }
 
     fn latest(&self, keys: &[Bytes]) -> Statement {
-        let keys: Vec<_> = keys.iter().map(|key| literal(key)).collect();
+        let keys: Vec<_> = keys.iter().map(|key| literal(&self.name(key))).collect();
         Statement::plain(format!(
             "SELECT {} FROM (SELECT name, MAX(id) AS id FROM kine WHERE name IN ({}) GROUP BY name) AS newest
              JOIN kine AS kv ON kv.id = newest.id",
@@ -107,7 +112,7 @@ impl Driver for MySql {
             "SELECT {} FROM (SELECT MAX(id) AS id FROM kine WHERE name = {} AND id <= {upto}) AS newest
              JOIN kine AS kv ON kv.id = newest.id",
             entry!("kv"),
-            literal(key)
+            literal(&self.name(key))
         ))
     }
 
@@ -142,7 +147,7 @@ impl Driver for MySql {
             let lease_id = row.lease_id.map_or_else(|| "NULL".to_owned(), |id| id.to_string());
             let value = row.value.as_ref().map_or_else(|| "NULL".to_owned(), |value| literal(value));
             let comma = if n == 0 { "" } else { ", " };
-            let name = literal(&row.name);
+            let name = literal(&self.row_name(row));
             let written = write!(
                 sql,
                 "{comma}({id}, {name}, {created}, {deleted}, {create_revision}, {prev_revision}, {ttl}, {version}, \

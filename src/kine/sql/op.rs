@@ -19,8 +19,8 @@ pub(super) fn check(driver: &dyn Driver, op: &Op) -> Result<(), Error> {
     let check = |key: &Bytes| match driver.refuses(key) {
         _ if key.is_empty() => Err(Error::EmptyKey),
         Some(why) => {
-            let detail = format!("{}: {:?}: {why}", driver.server(), String::from_utf8_lossy(key));
-            Err(Error::Backend { doing: "write a key", detail })
+            let (key, server) = (String::from_utf8_lossy(key).into_owned(), driver.server().to_owned());
+            Err(Error::InvalidKey { key, server, why })
         }
         None => Ok(()),
     };

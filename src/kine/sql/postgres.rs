@@ -29,8 +29,8 @@ use crate::{Error, LeaseId, Metrics, Revision};
 const CHANNEL: &str = "kine";
 /// The advisory lock of transactions that write; PostgreSQL keeps such locks apart by database.
 const LOCK: i64 = 0x6b33_735f_6b69_6e65;
-/// The longest key that its index can hold.
-const LONGEST_KEY: usize = 2000;
+/// The longest name that its index can hold.
+const LONGEST_NAME: usize = 2000;
 
 /// Opens the datastore in a PostgreSQL database, or makes it.
 ///
@@ -113,17 +113,19 @@ impl Driver for Postgres {
 
     fn refuses(&self, key: &[u8]) -> Option<&'static str> {
         match key {
-            _ if crate::table::internal(key) => Some("it is a name of kine's own rows"),
-            _ if key.len() > LONGEST_KEY => Some("PostgreSQL takes no key of more than 2000 bytes"),
-            _ if key.contains(&0) || std::str::from_utf8(key).is_err() => {
-                Some("PostgreSQL takes no key that is not UTF-8, or has a zero byte")
+            _ if names::name(key).len() > LONGEST_NAME => {
+                Some("PostgreSQL takes no key of more than 2000 bytes, of which those after the first that is no text count double")
             }
             _ => None,
         }
     }
 
-    fn names(&self, start: &[u8], end: &[u8]) -> Names {
-        names::interval(start, end)
+    fn name(&self, key: &[u8]) -> Bytes {
+        Bytes::copy_from_slice(&names::name(key))
+    }
+
+    fn key(&self, name: &[u8]) -> Option<Bytes> {
+        names::key(name)
     }
 
     fn begin_read(&self) -> Vec<Statement> {
@@ -145,7 +147,7 @@ impl Driver for Postgres {
             " FROM unnest($1::text[]) AS k(name) CROSS JOIN LATERAL
                 (SELECT * FROM kine WHERE name = k.name ORDER BY id DESC LIMIT 1) AS kv"
         );
-        Statement::new(sql, vec![Param::Names(keys.to_vec())])
+        Statement::new(sql, vec![Param::Names(keys.iter().map(|key| self.name(key)).collect())])
     }
 
     fn get(&self, key: &Bytes, upto: Revision) -> Statement {
@@ -154,7 +156,7 @@ impl Driver for Postgres {
             entry!("kv"),
             " FROM kine AS kv WHERE kv.name = $1::text AND kv.id <= $2::bigint ORDER BY kv.id DESC LIMIT 1"
         );
-        Statement::new(sql, vec![Param::Name(key.clone()), Param::Int(upto)])
+        Statement::new(sql, vec![Param::Name(self.name(key)), Param::Int(upto)])
     }
 
     fn range(&self, names: &Names, upto: Revision, limit: Option<i64>) -> Statement {
@@ -206,7 +208,7 @@ impl Driver for Postgres {
                    $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bytea[])",
                 vec![
                     ints(|row| row.id),
-                    Param::Names(rows.iter().map(|row| row.name.clone()).collect()),
+                    Param::Names(rows.iter().map(|row| self.row_name(row)).collect()),
                     ints(|row| row.created.into()),
                     ints(|row| row.deleted.into()),
                     ints(|row| row.create_revision),

@@ -42,11 +42,17 @@ impl RangeQuery {
     }
 
     /// The answer, from the rows of the two statements.
-    pub(super) fn answer(&self, position: Position, rows: &[Row], count: &[Row]) -> Result<Range, Refusal> {
+    pub(super) fn answer(
+        &self,
+        driver: &dyn Driver,
+        position: Position,
+        rows: &[Row],
+        count: &[Row],
+    ) -> Result<Range, Refusal> {
         readable(self.revision, position)?;
         let mut kvs = Vec::with_capacity(rows.len());
         for row in rows {
-            kvs.extend(Entry::of(row, 0)?.filter(|entry| !entry.internal()).map(|entry| entry.kv));
+            kvs.extend(Entry::of(driver, row, 0)?.map(|entry| entry.kv));
         }
         let read = i64::try_from(kvs.len()).unwrap_or(i64::MAX);
         let count = match self.limit > 0 {
@@ -123,14 +129,14 @@ impl Pool {
         let kv = || -> Result<_, Refusal> {
             readable(revision, position)?;
             let Some(row) = answers.first().and_then(|rows| rows.first()) else { return Ok(None) };
-            Ok(Entry::of(row, 0)?.filter(|entry| !entry.deleted && !entry.internal()).map(|entry| entry.kv))
+            Ok(Entry::of(self.driver(), row, 0)?.filter(|entry| !entry.deleted).map(|entry| entry.kv))
         };
         Ok((position, kv().map_err(|refusal| self.error(refusal))?))
     }
 
     pub(super) async fn range(&self, query: RangeQuery) -> Result<(Position, Range), Error> {
         let (position, answers) = self.read(query.statements(self.driver()).into()).await?;
-        let range = query.answer(position, &answers[0], &answers[1]).map_err(|refusal| self.error(refusal))?;
+        let range = query.answer(self.driver(), position, &answers[0], &answers[1]).map_err(|refusal| self.error(refusal))?;
         Ok((position, range))
     }
 
@@ -155,7 +161,7 @@ impl Pool {
         let answer = || -> Result<TxnResponse, Refusal> {
             let mut answers = answers.chunks(2);
             let mut next = |query: &RangeQuery| match answers.next() {
-                Some([rows, count]) => query.answer(position, rows, count),
+                Some([rows, count]) => query.answer(self.driver(), position, rows, count),
                 _ => Err(Failure::Other("an answer is missing".into()).into()),
             };
             let mut succeeded = true;
@@ -170,7 +176,7 @@ impl Pool {
                 let Some([rows, count]) = answers.next() else {
                     return Err(Failure::Other("an answer is missing".into()).into());
                 };
-                results.push(TxnResult::Range(query.answer(position, rows, count)?));
+                results.push(TxnResult::Range(query.answer(self.driver(), position, rows, count)?));
             }
             Ok(TxnResponse { revision: position.current, succeeded, results })
         };
@@ -179,8 +185,7 @@ impl Pool {
 
     pub(super) async fn attached(&self, lease: LeaseId) -> Result<Vec<Bytes>, Error> {
         let answers = self.run("list a lease's keys", &[self.driver().attached(lease)]).await?;
-        let names = answers[0].iter().filter_map(|row| row.bytes(1).transpose()).collect::<Result<_, _>>();
-        names.map_err(|failure: Failure| self.error(failure.into()))
+        keys(self.driver(), &answers[0]).map_err(|failure| self.error(failure.into()))
     }
 
     /// Rows after `after`, for whoever follows the whole log: which revisions there are, and the events of them.
@@ -191,9 +196,15 @@ impl Pool {
     ) -> Result<(Position, Vec<(Revision, Option<Event>)>), Error> {
         let names = self.driver().names(b"", &crate::UNBOUNDED);
         let (position, answers) = self.read(vec![self.driver().events(&names, after, limit)]).await?;
-        let rows = answers[0].iter().map(|row| Ok((row.int(0)?, event(row)?))).collect::<Result<_, Failure>>();
+        let rows = answers[0].iter().map(|row| Ok((row.int(0)?, event(self.driver(), row)?))).collect::<Result<_, Failure>>();
         Ok((position, rows.map_err(|failure| self.error(failure.into()))?))
     }
+}
+
+/// The keys of entries.
+pub(super) fn keys(driver: &dyn Driver, entries: &[Row]) -> Result<Vec<Bytes>, Failure> {
+    let names = entries.iter().filter_map(|row| row.bytes(1).transpose());
+    names.filter_map(|name| name.map(|name| driver.key(&name)).transpose()).collect()
 }
 
 /// The keys a condition is on.
@@ -222,7 +233,7 @@ impl History for Pool {
                 Some(last) if rows.len() >= limit => last.int(0)?,
                 _ => position.current,
             };
-            let events = rows.iter().filter_map(|row| event(row).transpose()).collect::<Result<_, _>>()?;
+            let events = rows.iter().filter_map(|row| event(self.driver(), row).transpose()).collect::<Result<_, _>>()?;
             Ok(Stretch { events, upto })
         };
         Ok((position, read().map_err(|failure| self.error(failure.into()))?))
@@ -230,13 +241,13 @@ impl History for Pool {
 }
 
 /// The event of a row of [`Driver::events`]; bookkeeping is none.
-fn event(row: &Row) -> Result<Option<Event>, Failure> {
-    let Some(entry) = Entry::of(row, 0)?.filter(|entry| !entry.internal()) else { return Ok(None) };
+fn event(driver: &dyn Driver, row: &Row) -> Result<Option<Event>, Failure> {
+    let Some(entry) = Entry::of(driver, row, 0)? else { return Ok(None) };
     let revision = entry.kv.mod_revision;
     if row.int(2)? != 0 {
         return Ok(Some(Event::Put { kv: entry.kv, previous: None }));
     }
-    let superseded = Entry::of(row, ENTRY + 1)?;
+    let superseded = Entry::of(driver, row, ENTRY + 1)?;
     let previous = match superseded {
         Some(superseded) => superseded.kv,
         // Where the superseded row is missing, kine's own copy.

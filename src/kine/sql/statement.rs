@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::failure::Failure;
-use crate::{KeyValue, Revision, table};
+use super::{driver::Driver, failure::Failure};
+use crate::{KeyValue, Revision};
 
 /// One statement with its parameters (`$1`, … as PostgreSQL has them; none where the text has them as literals).
 #[derive(Debug, Clone)]
@@ -116,10 +116,10 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// From the columns of [`entry!`], the first of which is `first`. None if they are NULL.
-    pub(super) fn of(row: &Row, first: usize) -> Result<Option<Self>, Failure> {
+    /// From the columns of [`entry!`], the first of which is `first`. None if they are NULL, or bookkeeping.
+    pub(super) fn of(driver: &dyn Driver, row: &Row, first: usize) -> Result<Option<Self>, Failure> {
         let id = row.int(first)?;
-        let Some(key) = row.bytes(first + 1)? else { return Ok(None) };
+        let Some(key) = row.bytes(first + 1)?.and_then(|name| driver.key(&name)) else { return Ok(None) };
         let (ttl, lease_id) = (row.int(first + 5)?.max(0), row.int(first + 7)?);
         let kv = KeyValue {
             key,
@@ -131,18 +131,14 @@ impl Entry {
         };
         Ok(Some(Self { kv, deleted: row.int(first + 3)? != 0, ttl, lease_id }))
     }
-
-    /// Whether it is kine's bookkeeping rather than a key's.
-    pub(super) fn internal(&self) -> bool {
-        table::internal(&self.kv.key)
-    }
 }
 
 /// A row to append.
 #[derive(Debug, Clone)]
 pub(super) struct NewRow {
     pub(super) id: Revision,
-    pub(super) name: Bytes,
+    /// None: it stands for a revision that was skipped.
+    pub(super) key: Option<Bytes>,
     pub(super) created: bool,
     pub(super) deleted: bool,
     pub(super) create_revision: Revision,
@@ -158,7 +154,7 @@ impl NewRow {
     pub(super) fn gap(id: Revision) -> Self {
         Self {
             id,
-            name: format!("{}{id}", table::GAP).into(),
+            key: None,
             created: false,
             deleted: true,
             create_revision: 0,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     driver::Driver,
     failure::Failure,
+    query,
     statement::{Entry, NewRow, Row},
 };
 use crate::{Event, KeyValue, LeaseId, Range, Revision, UNBOUNDED, op::Ends, watch::Position};
@@ -78,19 +79,18 @@ impl View {
     }
 
     /// Takes in rows that were read: the newest of their keys.
-    pub(super) fn learn(&mut self, rows: &[Row]) -> Result<(), Failure> {
+    pub(super) fn learn(&mut self, driver: &dyn Driver, rows: &[Row]) -> Result<(), Failure> {
         for row in rows {
-            if let Some(entry) = Entry::of(row, 0)?.filter(|entry| !entry.internal()) {
+            if let Some(entry) = Entry::of(driver, row, 0)? {
                 self.keys.insert(entry.kv.key.clone(), Latest::of(entry));
             }
         }
         Ok(())
     }
 
-    pub(super) fn learn_attached(&mut self, id: LeaseId, rows: &[Row]) -> Result<(), Failure> {
-        let names = rows.iter().filter_map(|row| row.bytes(1).transpose()).collect::<Result<_, _>>()?;
-        self.learn(rows)?;
-        self.attached.insert(id, names);
+    pub(super) fn learn_attached(&mut self, driver: &dyn Driver, id: LeaseId, rows: &[Row]) -> Result<(), Failure> {
+        self.learn(driver, rows)?;
+        self.attached.insert(id, query::keys(driver, rows)?);
         Ok(())
     }
 
@@ -151,7 +151,7 @@ impl View {
         };
         self.rows.push(NewRow {
             id: revision,
-            name: key.clone(),
+            key: Some(key.clone()),
             created: previous.is_none(),
             deleted: false,
             create_revision: if previous.is_none() { 0 } else { kv.create_revision },
@@ -174,7 +174,7 @@ impl View {
         let revision = self.supersede(&latest);
         self.rows.push(NewRow {
             id: revision,
-            name: key.clone(),
+            key: Some(key.clone()),
             created: false,
             deleted: true,
             create_revision: previous.create_revision,

@@ -204,10 +204,10 @@ async fn begin(driver: &dyn Driver, session: &mut dyn Session, writes: &[Write])
     let answers = session.run(statements).await?;
     let mut view = View::new(query::position(&answers[position])?);
     for rows in &answers[position + 1..revoked] {
-        view.learn(rows)?;
+        view.learn(driver, rows)?;
     }
     for (id, rows) in needs.revoked.iter().zip(&answers[revoked..leases]) {
-        view.learn_attached(*id, rows)?;
+        view.learn_attached(driver, *id, rows)?;
     }
     for row in answers[leases..ranges].iter().flatten() {
         view.leases.insert(row.int(0)?, Some(row.int(1)?));
@@ -215,7 +215,7 @@ async fn begin(driver: &dyn Driver, session: &mut dyn Session, writes: &[Write])
     let mut read = Past::new();
     for (query, answer) in past.iter().zip(answers[ranges..].chunks(2)) {
         let [rows, count] = answer else { return Err(Failure::Other("an answer is missing".into())) };
-        read.push(match query.answer(view.position, rows, count) {
+        read.push(match query.answer(driver, view.position, rows, count) {
             Ok(range) => Ok(range),
             Err(Refusal::Refused(error)) => Err(error),
             Err(Refusal::Failed(failure)) => return Err(failure),

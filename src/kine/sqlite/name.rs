@@ -1,10 +1,7 @@
-//! Keys as the `name` column holds them.
+//! Keys as the `name` column of SQLite's table holds them: see [`crate::name`].
 //!
 //! Kine declares that column INTEGER (by mistake, but files exist), so SQLite turns text that looks like a number into
-//! one, in stored values and in what they are compared with. And two kinds of names are kine's own bookkeeping: the row
-//! `compact_rev_key`, and rows `gap-…`. Keys of these forms are stored under another name, which is chosen so that the
-//! order of names is the order of keys: ranges and bounds work on names as they do on keys. Kubernetes' keys begin with
-//! `/registry` and are stored as they are.
+//! one, in stored values and in what they are compared with. Keys that do so are stored under another name.
 
 use std::borrow::Cow;
 
@@ -14,41 +11,27 @@ use rusqlite::{
     types::{ToSqlOutput, ValueRef},
 };
 
-use super::schema::COMPACT_REV_KEY;
-use crate::UNBOUNDED;
+use crate::{
+    UNBOUNDED,
+    name::{self, BOOKKEEPING, Reserved},
+};
 
-/// Beginnings of keys that can't be stored, each with a string that comes before it in the order of bytes and after
-/// everything else that does. Such a key is stored as that string, `MARK`, 1 and the key. What would come between is
-/// stored with a 0 after the mark.
-const RESERVED: [(&[u8], &[&[u8]]); 6] = [
+/// Beginnings of numbers, and of bookkeeping.
+const RESERVED: [Reserved; 6] = [
     (b"\x08", &[b"\t", b"\n", b"\x0b", b"\x0c", b"\r"]),
     (b"\x1f", &[b" "]),
     (b"*", &[b"+"]),
     (b",", &[b"-", b"."]),
     (b"/", &[b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8", b"9"]),
-    (b"gap,", &[b"gap-"]),
+    BOOKKEEPING,
 ];
-const MARK: u8 = 0xff;
 
 /// The name of a key, or of a bound of a range, as a TEXT parameter. SQLite compares bytes, so it need not be UTF-8.
 pub(super) struct Name<'a>(Cow<'a, [u8]>);
 
 impl<'a> Name<'a> {
     pub(super) fn of(key: &'a [u8]) -> Self {
-        for (before, beginnings) in RESERVED {
-            if beginnings.iter().any(|beginning| key.starts_with(beginning)) {
-                return Name(Cow::Owned([before, &[MARK, 1], key].concat()));
-            }
-            if let Some([MARK, rest @ ..]) = key.strip_prefix(before) {
-                return Name(Cow::Owned([before, &[MARK, 0], rest].concat()));
-            }
-        }
-        match key.strip_prefix(COMPACT_REV_KEY.as_bytes()) {
-            // The key itself gets a zero byte, and so does what has one already.
-            Some([]) => Name(Cow::Owned([key, b"\0"].concat())),
-            Some([0, rest @ ..]) => Name(Cow::Owned([COMPACT_REV_KEY.as_bytes(), b"\0\0", rest].concat())),
-            _ => Name(Cow::Borrowed(key)),
-        }
+        Name(name::name(&RESERVED, key))
     }
 
     /// What is a name already, or between two names.
@@ -83,21 +66,7 @@ impl ToSql for End<'_> {
 
 /// The key that is stored as `name`; none if the row is bookkeeping.
 pub(super) fn key(name: &[u8]) -> Option<Bytes> {
-    let copied = Bytes::copy_from_slice;
-    match name.strip_prefix(COMPACT_REV_KEY.as_bytes()) {
-        Some([]) => return None,
-        Some([0]) => return Some(Bytes::from_static(COMPACT_REV_KEY.as_bytes())),
-        Some([0, 0, rest @ ..]) => return Some([COMPACT_REV_KEY.as_bytes(), b"\0", rest].concat().into()),
-        _ => {}
-    }
-    for (before, _) in RESERVED {
-        match name.strip_prefix(before) {
-            Some([MARK, 1, key @ ..]) => return Some(copied(key)),
-            Some([MARK, 0, rest @ ..]) => return Some([before, &[MARK], rest].concat().into()),
-            _ => {}
-        }
-    }
-    (!name.starts_with(b"gap-")).then(|| copied(name))
+    name::key(&RESERVED, name)
 }
 
 #[cfg(test)]

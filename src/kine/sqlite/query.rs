@@ -23,7 +23,7 @@ impl From<rusqlite::Error> for Refusal {
 }
 
 /// The revision to read at, if `asked` (0: now) can be read.
-fn readable(asked: Revision, position: Position) -> Result<Revision, Refusal> {
+pub(super) fn readable(asked: Revision, position: Position) -> Result<Revision, Refusal> {
     let Position { current, compacted } = position;
     match asked {
         0 => Ok(current),
@@ -66,9 +66,12 @@ pub(super) fn range(
 ) -> Result<Range, Refusal> {
     let revision = readable(revision, position)?;
     if limit <= 0 {
-        let kvs = all(conn, start, end, revision)?;
-        let count = i64::try_from(kvs.len()).unwrap_or(i64::MAX);
-        return Ok(Range { revision: position.current, kvs, more: false, count });
+        let mut kvs = Vec::new();
+        scan(conn, (start, end), revision, Order::Ascending, |kv| {
+            kvs.push(kv);
+            true
+        })?;
+        return Ok(whole(position, kvs));
     }
     let mut values = conn.prepare_cached(concat!(
         "SELECT id, created, create_revision, lease, value, lease_id, ",
@@ -87,25 +90,56 @@ pub(super) fn range(
     Ok(Range { revision: position.current, kvs, more: count > limit, count })
 }
 
-/// All keys in `[start, end)` at `revision`, by one statement: the index says which rows, and in which order.
-fn all(conn: &Connection, start: &[u8], end: &[u8], revision: Revision) -> rusqlite::Result<Vec<KeyValue>> {
-    // With MAX() alone, the other columns are those of the row that has the maximum.
-    let mut statement = conn.prepare_cached(concat!(
-        "SELECT kv.id, kv.created, kv.create_revision, kv.lease, kv.value, kv.lease_id, ",
-        version!("kv"),
-        ", newest.name FROM (
-           SELECT name, MAX(id) AS id, deleted FROM kine INDEXED BY kine_list_query_index
-           WHERE name >= ?1 AND name < ?2 AND id <= ?3 GROUP BY name ORDER BY name) AS newest
-         CROSS JOIN kine AS kv ON kv.id = newest.id WHERE NOT newest.deleted"
-    ))?;
+/// The answer to a range request without limit.
+pub(super) fn whole(position: Position, kvs: Vec<KeyValue>) -> Range {
+    let count = i64::try_from(kvs.len()).unwrap_or(i64::MAX);
+    Range { revision: position.current, kvs, more: false, count }
+}
+
+/// The order in which keys are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Ascending,
+    Descending,
+}
+
+/// The keys in `[start, end)` at `revision`, by one statement: the index says which rows. With MAX() alone, the other
+/// columns are those of the row that has the maximum.
+macro_rules! keys_in {
+    ($order:literal) => {
+        concat!(
+            "SELECT kv.id, kv.created, kv.create_revision, kv.lease, kv.value, kv.lease_id, ",
+            version!("kv"),
+            ", newest.name FROM (
+               SELECT name, MAX(id) AS id, deleted FROM kine INDEXED BY kine_list_query_index
+               WHERE name >= ?1 AND name < ?2 AND id <= ?3 GROUP BY name ORDER BY name ",
+            $order,
+            ") AS newest CROSS JOIN kine AS kv ON kv.id = newest.id WHERE NOT newest.deleted"
+        )
+    };
+}
+
+/// Calls `each` with all keys in `[start, end)` at `revision`, until it says that there need be no more.
+pub(super) fn scan(
+    conn: &Connection,
+    (start, end): (&[u8], &[u8]),
+    revision: Revision,
+    order: Order,
+    mut each: impl FnMut(KeyValue) -> bool,
+) -> rusqlite::Result<()> {
+    let mut statement = conn.prepare_cached(match order {
+        Order::Ascending => keys_in!("ASC"),
+        Order::Descending => keys_in!("DESC"),
+    })?;
     let mut rows = statement.query((Name::of(start), End::of(end), revision))?;
-    let mut kvs = Vec::new();
     while let Some(row) = rows.next()? {
-        if let Some(key) = name::key(row.get_ref(7)?.as_bytes()?) {
-            kvs.push(key_value(row, 0, key)?);
+        if let Some(key) = name::key(row.get_ref(7)?.as_bytes()?)
+            && !each(key_value(row, 0, key)?)
+        {
+            break;
         }
     }
-    Ok(kvs)
+    Ok(())
 }
 
 /// Rows of one name that are read in vain before the next name is sought.

@@ -50,20 +50,8 @@ impl Readers {
 
     fn run<T>(&self, query: impl FnOnce(&Connection, Position) -> Result<T, Refusal>) -> Result<(Position, T), Error> {
         let failed = |error: rusqlite::Error| Failure::new(&self.path, "read", &error);
-        let idle = self.idle.lock().pop();
-        let conn = match idle {
-            Some(conn) => conn,
-            None => connection::reader(&self.path).map_err(failed)?,
-        };
         let started = Instant::now();
-        let answer = (|| {
-            let snapshot = conn.unchecked_transaction()?;
-            let position = schema::position(&snapshot)?;
-            let answer = query(&snapshot, position)?;
-            snapshot.commit()?;
-            Ok((position, answer))
-        })();
-        self.idle.lock().push(conn);
+        let answer = self.with_snapshot(query);
         let code = match &answer {
             Err(Refusal::Sqlite(error)) => failure::code(error),
             _ => String::new(),
@@ -73,6 +61,35 @@ impl Readers {
             Refusal::Refused(error) => error,
             Refusal::Sqlite(error) => failed(error).into(),
         })
+    }
+
+    /// Runs `query` on a snapshot of its own, on this thread, if a reader is free.
+    pub(super) fn beside<T>(
+        &self,
+        query: impl FnOnce(&Connection, Position) -> Result<T, Refusal>,
+    ) -> Option<Result<(Position, T), Refusal>> {
+        let _permit = self.permits.try_acquire().ok()?;
+        Some(self.with_snapshot(query))
+    }
+
+    fn with_snapshot<T>(
+        &self,
+        query: impl FnOnce(&Connection, Position) -> Result<T, Refusal>,
+    ) -> Result<(Position, T), Refusal> {
+        let idle = self.idle.lock().pop();
+        let conn = match idle {
+            Some(conn) => conn,
+            None => connection::reader(&self.path)?,
+        };
+        let answer = (|| {
+            let snapshot = conn.unchecked_transaction()?;
+            let position = schema::position(&snapshot)?;
+            let answer = query(&snapshot, position)?;
+            snapshot.commit()?;
+            Ok((position, answer))
+        })();
+        self.idle.lock().push(conn);
+        answer
     }
 
     /// Waits for the reads that are under way, and refuses new ones.

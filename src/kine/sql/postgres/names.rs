@@ -1,121 +1,184 @@
-//! Bounds of ranges as text. PostgreSQL's text is UTF-8 without zero bytes, and so are the keys in it; bounds are any
-//! bytes. A bound becomes the first text that is not before it, which has the same keys on either side.
+//! Keys as the `name` column of PostgreSQL's table holds them. That is text: UTF-8 without zero bytes, in the order of its
+//! bytes. Keys are any bytes.
+//!
+//! What is such text is stored as it is, and so is what every other key begins with. There follows, for the rest of the
+//! key, the character that comes before it, [`MARK`], and the rest in hexadecimal digits. So the order of names is the
+//! order of keys: ranges and bounds work on names as they do on keys. The characters that this needs, 1 and [`MARK`], are
+//! stored like bytes that are no text, and so are keys that look like kine's bookkeeping.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::super::driver::Names;
-use crate::UNBOUNDED;
+use crate::table::{self, COMPACT_REV_KEY, GAP};
 
-/// The names of the keys in `[start, end)`.
-pub(super) fn interval(start: &[u8], end: &[u8]) -> Names {
-    match (first_text(start), (end != UNBOUNDED).then(|| first_text(end)).flatten()) {
-        (Some(start), end) => Names { start, end },
-        // After all text there are no keys.
-        (None, _) => Names { start: Bytes::new(), end: Some(Bytes::new()) },
+/// The last character there is.
+const MARK: char = '\u{10ffff}';
+/// Marks a rest that comes before all other characters.
+const FIRST: char = '\u{1}';
+
+/// The name of a key, or of a bound of a range.
+pub(super) fn name(key: &[u8]) -> Cow<'_, [u8]> {
+    let text = plain(key);
+    let rest = &key[text.len()..];
+    if rest.is_empty() {
+        return Cow::Borrowed(key);
     }
+    let mut name = String::with_capacity(text.len() + 8 + 2 * rest.len());
+    name.push_str(text);
+    match char_before(rest) {
+        Some(before) => name.extend([before, MARK]),
+        None => name.push(FIRST),
+    }
+    for byte in rest {
+        name.extend([byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0')));
+    }
+    Cow::Owned(name.into_bytes())
 }
 
-/// The first text that is not before `bound`; none if all text is.
-fn first_text(bound: &[u8]) -> Option<Bytes> {
-    let valid = match std::str::from_utf8(bound) {
-        Ok(text) => text.len(),
-        Err(error) => error.valid_up_to(),
+/// The key that is stored as `name`; none if the row is bookkeeping.
+pub(super) fn key(name: &[u8]) -> Option<Bytes> {
+    if table::internal(name) {
+        return None;
+    }
+    // Kine may have written a name with such characters, too.
+    let rejoined = std::str::from_utf8(name).ok().and_then(rejoined).filter(|key| *self::name(key) == *name);
+    Some(rejoined.unwrap_or_else(|| Bytes::copy_from_slice(name)))
+}
+
+fn rejoined(name: &str) -> Option<Bytes> {
+    let at = name.find([FIRST, MARK])?;
+    let (text, rest) = name.split_at(at);
+    let mut rest = rest.chars();
+    let mut text = text.chars();
+    if rest.next() == Some(MARK) {
+        text.next_back()?;
+    }
+    let mut key = text.as_str().as_bytes().to_vec();
+    let mut digits = rest.map(|digit| digit.to_digit(16));
+    while let Some(high) = digits.next() {
+        key.push(u8::try_from(high? << 4 | digits.next()??).ok()?);
+    }
+    Some(key.into())
+}
+
+/// What is stored as it is.
+fn plain(key: &[u8]) -> &str {
+    let valid = match std::str::from_utf8(key) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&key[..error.valid_up_to()]).unwrap_or_default(),
     };
-    let valid = bound[..valid].iter().position(|byte| *byte == 0).unwrap_or(valid);
-    if valid == bound.len() {
-        return Some(Bytes::copy_from_slice(bound));
+    let text = valid.find(['\0', FIRST, MARK]).map_or(valid, |at| &valid[..at]);
+    // All but the last character, so that the name is another.
+    match () {
+        () if key == COMPACT_REV_KEY.as_bytes() => &text[..COMPACT_REV_KEY.len() - 1],
+        () if key.starts_with(GAP.as_bytes()) => &text[..GAP.len() - 1],
+        () => text,
     }
-    let text = std::str::from_utf8(&bound[..valid]).ok()?;
-    // UTF-8 keeps the order of characters.
-    let next = first_char(|encoded| encoded >= &bound[valid..]);
-    if let Some(next) = next {
-        return Some(format!("{text}{next}").into());
-    }
-    // No character is as great as what follows: on to what comes after everything that begins with `text`.
-    let mut chars: Vec<char> = text.chars().collect();
-    while let Some(last) = chars.pop() {
-        if let Some(next) = char_after(last) {
-            chars.push(next);
-            return Some(chars.into_iter().collect::<String>().into());
-        }
-    }
-    None
 }
 
-fn char_after(char: char) -> Option<char> {
-    (u32::from(char) + 1..=u32::from(char::MAX)).find_map(char::from_u32)
-}
-
-/// The first character but zero whose encoding meets a condition that all later ones meet, too.
-fn first_char(meets: impl Fn(&[u8]) -> bool) -> Option<char> {
-    let meets = |char: char| meets(char.encode_utf8(&mut [0; 4]).as_bytes());
-    let (mut low, mut high) = (1, u32::from(char::MAX) + 1);
+/// The last character that comes before `rest`, without being its beginning; none if there is none but [`FIRST`].
+fn char_before(rest: &[u8]) -> Option<char> {
+    let before = |char: char| {
+        let mut buffer = [0; 4];
+        let encoded = char.encode_utf8(&mut buffer).as_bytes();
+        encoded < rest && !rest.starts_with(encoded)
+    };
+    // UTF-8 keeps the order of characters, so those that come before are the first ones.
+    let (mut low, mut high) = (0, CHARS);
     while low < high {
         let middle = low.midpoint(high);
-        // Among the surrogates, which are no characters, what comes after them decides.
-        let met = match char::from_u32(middle) {
-            Some(char) => meets(char),
-            None => meets('\u{e000}'),
-        };
-        if met { high = middle } else { low = middle + 1 }
+        if nth(middle).is_some_and(before) { low = middle + 1 } else { high = middle }
     }
-    if (0xd800..0xe000).contains(&low) { Some('\u{e000}') } else { char::from_u32(low) }
+    low.checked_sub(1).and_then(nth)
+}
+
+/// The number of characters between [`FIRST`] and [`MARK`].
+const CHARS: u32 = MARK as u32 - FIRST as u32 - 1 - SURROGATES;
+const FIRST_SURROGATE: u32 = 0xd800;
+const SURROGATES: u32 = 0x800;
+
+fn nth(n: u32) -> Option<char> {
+    let code = FIRST as u32 + 1 + n;
+    char::from_u32(if code < FIRST_SURROGATE { code } else { code + SURROGATES })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Beginnings and ends of keys, with which all kinds of breaks in text come about.
+    const PARTS: &[&[u8]] = &[
+        b"",
+        b"\0",
+        b"\x01",
+        b"\x02",
+        b"\x7f",
+        b"\x80",
+        b"\xbf\xff",
+        b"\xc0",
+        b"\xc1\x80",
+        b"\xc2",
+        b"\xc2\x80",
+        b"\xc3",
+        b"\xdf\xbf",
+        b"\xe0\x9f\xbf",
+        b"\xe0\xa0\x80",
+        b"\xed\x9f\xbf",
+        b"\xed\xa0\x80",
+        b"\xee\x80\x80",
+        b"\xef\xbf\xbf",
+        b"\xf0\x90\x80",
+        b"\xf0\x90\x80\x80",
+        b"\xf4\x8f\xbf\xbe",
+        b"\xf4\x8f\xbf\xbf",
+        b"\xf4\x90\x80\x80",
+        b"\xf5",
+        b"\xff",
+        b"/",
+        b"/a",
+        b"a",
+        b"compact_rev_ke",
+        b"compact_rev_key",
+        b"compact_rev_kex",
+        b"gap",
+        b"gap,",
+        b"gap-",
+        b"gap-7",
+        b"gap.",
+        b"00",
+        b"f",
+        b"y",
+    ];
+
     #[test]
-    fn a_bound_has_the_same_keys_on_either_side() {
-        let keys = [
-            "\u{1}",
-            "/",
-            "/a",
-            "/a\u{1}",
-            "/a\u{1}b",
-            "/a/",
-            "/b",
-            "/\u{7f}",
-            "/\u{7f}x",
-            "/\u{80}",
-            "/\u{7ff}",
-            "/\u{800}",
-            "/\u{d7ff}",
-            "/\u{e000}",
-            "/\u{ffff}",
-            "/\u{10000}",
-            "/\u{10ffff}",
-            "/\u{10ffff}z",
-            "0",
-            "z",
-            "\u{10ffff}",
-        ];
-        let mut bounds: Vec<Vec<u8>> = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
-        for key in keys {
-            for end in [
-                &b"\0"[..],
-                b"\0x",
-                b"\x80",
-                b"\xbf\xff",
-                b"\xc0",
-                b"\xc1\x80",
-                b"\xc3",
-                b"\xed\xa0\x80",
-                b"\xf4\x90",
-                b"\xff",
-            ] {
-                bounds.push([key.as_bytes(), end].concat());
-            }
-            bounds.push(key.as_bytes()[..key.len() - 1].to_vec());
+    fn names_are_text_in_the_order_of_keys_and_lead_back_to_them() {
+        let two = PARTS.iter().flat_map(|a| PARTS.iter().map(move |b| [*a, *b].concat()));
+        let mut keys: Vec<_> = two.flat_map(|key| [b"".as_slice(), b"\xff", b"z"].map(|end| [&key, end].concat())).collect();
+        keys.sort();
+        keys.dedup();
+        let names: Vec<_> = keys.iter().map(|key| name(key)).collect();
+        for (pair, keys) in names.windows(2).zip(keys.windows(2)) {
+            assert!(pair[0] < pair[1], "{:?} and {:?} became {pair:?}", keys[0], keys[1]);
         }
-        for bound in bounds {
-            let text = first_text(&bound);
-            assert!(text.as_ref().is_none_or(|text| std::str::from_utf8(text).is_ok_and(|text| !text.contains('\0'))));
-            for key in keys {
-                let after = text.as_ref().is_some_and(|text| key.as_bytes() >= &text[..]);
-                assert_eq!(key.as_bytes() >= &bound[..], after, "{key:?} and {bound:?}, which became {text:?}");
-            }
+        for (name, own) in names.iter().zip(&keys) {
+            let text = std::str::from_utf8(name).unwrap_or_else(|error| panic!("{own:?}: {error}"));
+            assert!(!text.contains('\0'), "{own:?}");
+            assert_eq!(key(name).as_deref(), Some(&own[..]), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn ordinary_keys_are_stored_as_they_are_and_bookkeeping_is_no_key() {
+        for own in ["/registry/pods/default/web", "ü", "\u{10fffe}"] {
+            assert_eq!(name(own.as_bytes()), own.as_bytes());
+        }
+        for bookkeeping in ["compact_rev_key", "gap-7"] {
+            assert_eq!(key(bookkeeping.as_bytes()), None);
+            assert_ne!(name(bookkeeping.as_bytes()), bookkeeping.as_bytes());
+        }
+        for of_kine in ["/\u{1}no digits", "/\u{1}61", "/\u{10ffff}"] {
+            assert_eq!(key(of_kine.as_bytes()).unwrap(), of_kine.as_bytes());
         }
     }
 }

@@ -128,3 +128,96 @@ async fn a_cluster_that_lost_everything_is_noticed() {
     assert!(revision < last);
     assert_eq!(revisions(&take(&mut all(&store, revision - 1).await, 1).await), [revision]);
 }
+
+/// What a request with a deadline comes to: an answer, or an error that says which datastore, in time.
+fn in_time<T: std::fmt::Debug>(cluster: &Cluster, asked: Instant, answer: Result<T, Error>) {
+    let waited = asked.elapsed();
+    assert!(waited < Duration::from_secs(6), "{waited:?}");
+    let error = answer.unwrap_err();
+    assert!(matches!(&error, Error::Unavailable { server, .. } if *server == cluster.urls()), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_quorum_requests_fail_in_time_and_go_on_with_it() {
+    let mut cluster = Cluster::start(3);
+    let patience = Duration::from_secs(3);
+    let store = open_with(&cluster, Options { request_timeout: patience, ..options() }).await;
+    let begun = store.create(bytes("/a"), bytes("1"), 0).await.unwrap();
+    let mut watch = all(&store, begun).await;
+
+    tokio::task::block_in_place(|| [0, 1].map(|member| cluster.kill(member)));
+    let asked = Instant::now();
+    let (read, written, current) = tokio::join!(
+        store.get(bytes("/a"), 0),
+        store.create(bytes("/b"), bytes(""), 0),
+        store.current_revision()
+    );
+    in_time(&cluster, asked, read);
+    in_time(&cluster, asked, written);
+    in_time(&cluster, asked, current);
+    assert!(matches!(watch.try_recv(), Err(_) | Ok(WatchBatch::Progress(_))), "the watch stays");
+
+    // Two of three are enough.
+    tokio::task::block_in_place(|| cluster.run(1));
+    let written = write_until_done(&store, "/c").await;
+    assert_eq!(store.get(bytes("/a"), 0).await.unwrap().1.unwrap().mod_revision, begun);
+    // The write that failed may have been done before, when there was a quorum again.
+    let events = take(&mut watch, usize::try_from(written - begun).unwrap()).await;
+    assert_eq!(revisions(&events), (begun + 1..=written).collect::<Vec<_>>());
+}
+
+/// Creates a key, and asks for it again where it may have been done.
+async fn write_until_done(store: &Etcd, key: &str) -> Revision {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        match store.create(bytes(key), bytes("v"), 0).await {
+            Ok(revision) => return revision,
+            Err(Error::Conflict { current: Some(kv), .. }) => return kv.mod_revision,
+            Err(Error::Unavailable { .. }) if Instant::now() < until => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_member_holds_nothing_up_for_long() {
+    let cluster = Cluster::start(3);
+    let store = open(&cluster).await;
+    let begun = store.create(bytes("/a"), bytes("1"), 0).await.unwrap();
+    let mut watch = all(&store, begun).await;
+    let mut last = begun;
+    // The one that is asked, and watched; then the leader, be it the same.
+    for leader in [false, true] {
+        let member = if leader { tokio::task::block_in_place(|| cluster.leader()) } else { 0 };
+        cluster.freeze(member);
+        let asked = Instant::now();
+        let read = store.get(bytes("/a"), 0).await;
+        assert_eq!(read.unwrap().1.unwrap().mod_revision, begun, "another member answers");
+        let written = write_until_done(&store, &format!("/frozen/{leader}")).await;
+        let expected: Vec<_> = (last + 1..=written).collect();
+        assert_eq!(revisions(&take(&mut watch, expected.len()).await), expected, "each event once");
+        let took = asked.elapsed();
+        println!("with member {member} frozen: {took:?}");
+        assert!(took < Duration::from_secs(25), "{took:?}");
+        last = written;
+        cluster.thaw(member);
+    }
+    let keys = store.range(bytes("/frozen/"), bytes("/frozen0"), 0, 0).await.unwrap();
+    assert_eq!(keys.count, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_cluster_is_one_that_is_away() {
+    let cluster = Cluster::start(1);
+    let store = open_with(&cluster, Options { request_timeout: Duration::from_secs(2), ..options() }).await;
+    let begun = store.create(bytes("/a"), bytes("1"), 0).await.unwrap();
+    let mut watch = all(&store, begun).await;
+    cluster.freeze(0);
+    let asked = Instant::now();
+    let (read, written) = tokio::join!(store.get(bytes("/a"), 0), store.create(bytes("/b"), bytes(""), 0));
+    in_time(&cluster, asked, read);
+    in_time(&cluster, asked, written);
+    cluster.thaw(0);
+    let written = write_until_done(&store, "/c").await;
+    assert_eq!(revisions(&take(&mut watch, usize::try_from(written - begun).unwrap()).await), (begun + 1..=written).collect::<Vec<_>>());
+}

@@ -1,9 +1,8 @@
 //! The datastore in real etcd clusters, which the tests start for themselves (package etcd-server).
 
 mod access;
-#[path = "../servers/certificates.rs"]
-mod certificates;
-mod cluster;
+#[path = "../events/mod.rs"]
+mod events;
 mod history;
 mod leases;
 mod loss;
@@ -13,18 +12,15 @@ mod model_etcd;
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use k3s_kine::{
     Datastore, Error, Event, Revision, UNBOUNDED, Watch, WatchBatch,
     etcd::{Endpoint, Etcd, Options},
     tls::Files,
 };
 
-use self::cluster::Cluster;
+use k3s_tests::datastore::{certificates, etcd::Cluster};
 
-fn bytes(text: impl Into<String>) -> Bytes {
-    Bytes::from(text.into())
-}
+use self::events::{all, bytes, revisions, take};
 
 fn options() -> Options {
     Options {
@@ -41,26 +37,4 @@ async fn open(cluster: &Cluster) -> Etcd {
 
 async fn open_with(cluster: &Cluster, options: Options) -> Etcd {
     Etcd::open(Endpoint::parse(&cluster.urls(), &Files::default()).unwrap(), options).await.unwrap()
-}
-
-async fn all(store: &impl Datastore, after: Revision) -> Watch {
-    store.watch(bytes(""), UNBOUNDED, after).await.unwrap()
-}
-
-/// The next `count` events.
-async fn take(watch: &mut Watch, count: usize) -> Vec<Event> {
-    let mut taken = Vec::new();
-    while taken.len() < count {
-        let batch = tokio::time::timeout(Duration::from_secs(30), watch.recv()).await.expect("nothing came");
-        match batch.expect("the watch ended") {
-            WatchBatch::Events(events) => taken.extend(events),
-            WatchBatch::Progress(_) => {}
-        }
-    }
-    assert_eq!(taken.len(), count, "{taken:?}");
-    taken
-}
-
-fn revisions(events: &[Event]) -> Vec<Revision> {
-    events.iter().map(Event::revision).collect()
 }

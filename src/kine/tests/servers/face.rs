@@ -53,6 +53,17 @@ async fn serves_etcdctl(server: &Server) {
     must(&["compaction", &current.to_string()]).await;
     let (success, said) = run(&["get", "/a/1", "--rev", "2"]).await;
     assert!(!success && said.contains("compacted"), "{said}");
+    // As `check perf` writes them: bytes that are no text.
+    let client = etcd_client::Client::connect([&url], None).await.unwrap();
+    let mut kv = client.kv_client();
+    let binary = [b"/etcdctl-check-perf/".as_slice(), &[0xfe, 0x01], &[0; 510]].concat();
+    kv.put(binary.clone(), "v", None).await.unwrap();
+    assert_eq!(kv.get(binary.clone(), None).await.unwrap().kvs()[0].key(), binary);
+    let removed = kv.delete("/etcdctl-check-perf/", Some(etcd_client::DeleteOptions::new().with_prefix())).await.unwrap();
+    assert_eq!(removed.deleted(), 1);
+    let refused = kv.put("x".repeat(2001), "v", None).await.unwrap_err().to_string();
+    assert!(refused.contains("InvalidArgument") || refused.contains("invalid argument"), "{refused}");
+    assert!(refused.contains("takes no key of more than"), "{refused}");
     assert!(must(&["endpoint", "status"]).await.contains(&url));
     let (success, said) = run(&["snapshot", "save", &server.path("snapshot").display().to_string()]).await;
     assert!(!success && said.contains("use the database's own tools"), "{said}");

@@ -60,11 +60,44 @@ async fn mariadb_is_one_log_for_several_servers() {
 
 async fn one_log_for_several(server: &Server) {
     let (one, two) = tokio::join!(open(server, "kubernetes"), open(server, "kubernetes"));
+    keeps_any_keys_in_their_order(&one, &two).await;
     sees_the_others_write_at_once(server, &one, &two).await;
     writers_compete(&one, &two).await;
     keys_and_leases_end_once(&one, &two).await;
     compacts_beside_the_other(&one, &two).await;
     fills_what_kine_skipped(server, &one, &two).await;
+}
+
+/// Also those that are no text, and those that look like kine's bookkeeping.
+async fn keeps_any_keys_in_their_order(one: &Sql, two: &Sql) {
+    const KEYS: [&[u8]; 9] =
+        [b"\0", b"\x01\xff", b"/a\0b", "/ü".as_bytes(), b"/\xff\xfe", b"compact_rev_key", b"gap,", b"gap-7", b"\xff"];
+    let begun = one.current_revision().await.unwrap();
+    let mut watch = all(two, begun).await;
+    for key in KEYS {
+        let key = Bytes::from_static(key);
+        let revision = one.create(key.clone(), bytes("v"), 0).await.unwrap();
+        assert_eq!(two.get(key.clone(), 0).await.unwrap().1.unwrap().mod_revision, revision);
+        two.update(key, revision, bytes("w"), 0).await.unwrap();
+    }
+    let told: Vec<_> = take(&mut watch, 2 * KEYS.len()).await.iter().map(|event| event.key().clone()).collect();
+    assert_eq!(told, KEYS.iter().flat_map(|key| [*key; 2]).collect::<Vec<_>>());
+    let found = async |start: &'static [u8], end: Bytes| -> Vec<Bytes> {
+        let range = one.range(Bytes::from_static(start), end, 0, 0).await.unwrap();
+        range.kvs.into_iter().map(|kv| kv.key).collect()
+    };
+    assert_eq!(found(b"", UNBOUNDED).await, KEYS);
+    assert_eq!(found(b"/a\0", bytes("gap-")).await, KEYS[2..7]);
+    assert_eq!(found(b"/\xff", UNBOUNDED).await, KEYS[4..]);
+    for key in KEYS {
+        let range = one.range(Bytes::from_static(key), [key, b"\0"].concat().into(), 0, 0).await.unwrap();
+        assert_eq!(range.count, 1, "{key:?}");
+        one.delete(Bytes::from_static(key), range.kvs[0].mod_revision).await.unwrap();
+    }
+    assert_eq!(two.count(bytes(""), UNBOUNDED, 0).await.unwrap().1, 0);
+    for refused in [one.create(bytes("x".repeat(2001)), bytes(""), 0).await, one.delete(vec![0xff; 1001].into(), 1).await] {
+        assert!(matches!(&refused, Err(k3s_kine::Error::InvalidKey { .. })), "{refused:?}");
+    }
 }
 
 async fn sees_the_others_write_at_once(server: &Server, one: &Sql, two: &Sql) {

@@ -1,28 +1,29 @@
 //! The datastore in real servers, which the tests start for themselves: PostgreSQL and MariaDB.
 
 mod access;
-mod certificates;
+#[path = "../events/mod.rs"]
+mod events;
 mod face;
 mod log;
 #[path = "../model/mod.rs"]
 mod model;
 mod outage;
-mod server;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use k3s_kine::{
-    Datastore, Event, Revision, UNBOUNDED, Watch, WatchBatch,
+    Datastore, Event, UNBOUNDED, WatchBatch,
     sql::{Options, Sql, mysql, postgres},
     tls::Files,
 };
 
-use self::server::{Kind, Server};
+use k3s_tests::datastore::{
+    certificates,
+    database::{Kind, Server},
+};
 
-fn bytes(text: impl Into<String>) -> Bytes {
-    Bytes::from(text.into())
-}
+use self::events::{all, bytes, revisions, take};
 
 fn options() -> Options {
     Options {
@@ -46,26 +47,4 @@ async fn open_with(server: &Server, database: &str, options: Options) -> Sql {
         }
         Kind::Mariadb => mysql::open(mysql::Endpoint::parse(rest, &Files::default()).unwrap(), options).await.unwrap(),
     }
-}
-
-async fn all(store: &impl Datastore, after: Revision) -> Watch {
-    store.watch(bytes(""), UNBOUNDED, after).await.unwrap()
-}
-
-/// The next `count` events.
-async fn take(watch: &mut Watch, count: usize) -> Vec<Event> {
-    let mut taken = Vec::new();
-    while taken.len() < count {
-        let batch = tokio::time::timeout(Duration::from_secs(20), watch.recv()).await.expect("nothing came");
-        match batch.expect("the watch ended") {
-            WatchBatch::Events(events) => taken.extend(events),
-            WatchBatch::Progress(_) => {}
-        }
-    }
-    assert_eq!(taken.len(), count, "{taken:?}");
-    taken
-}
-
-fn revisions(events: &[Event]) -> Vec<Revision> {
-    events.iter().map(Event::revision).collect()
 }

@@ -159,3 +159,43 @@ async fn a_revision_one_call_told_of_is_known_to_the_others() {
     }
     writer.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_list_is_whole_and_of_one_revision_while_keys_come_change_and_go() {
+    const KEYS: usize = 3000;
+    let store = std::sync::Arc::new(Store::new());
+    let mut at = Vec::new();
+    for first in (0..KEYS).step_by(500) {
+        let writes = (first..first + 500).map(|n| store.store.create(bytes(format!("/{n:05}")), bytes("0"), 0));
+        at.extend(futures::future::try_join_all(writes).await.unwrap());
+    }
+    let writer = tokio::spawn({
+        let store = store.clone();
+        async move {
+            for n in 0..400_usize {
+                let (changed, moved) = (n * 7919 % KEYS, n * 104_729 % KEYS);
+                at[changed] =
+                    store.store.update(bytes(format!("/{changed:05}")), at[changed], bytes("1"), 0).await.unwrap();
+                let gone = store.store.delete(bytes(format!("/{moved:05}")), at[moved]).await.unwrap();
+                at[moved] = store.store.create(bytes(format!("/{moved:05}")), bytes("2"), 0).await.unwrap();
+                if n % 50 == 0 {
+                    store.store.compact(gone - 20).await.unwrap();
+                }
+            }
+        }
+    });
+    let mut lists = 0;
+    while !writer.is_finished() || lists == 0 {
+        let range = store.store.range(bytes("/"), bytes("0"), 0, 0).await.unwrap();
+        assert!(range.kvs.is_sorted_by(|a, b| a.key < b.key));
+        assert_eq!(range.count, range.kvs.len() as i64);
+        assert!((KEYS - 1..=KEYS).contains(&range.kvs.len()), "{}", range.kvs.len());
+        assert!(range.kvs.iter().all(|kv| kv.mod_revision <= range.revision));
+        // The same by the way of lists with a limit; compaction may be faster.
+        if let Ok(same) = store.store.range(bytes("/"), bytes("0"), 1 << 20, range.revision).await {
+            assert_eq!(same.kvs, range.kvs);
+        }
+        lists += 1;
+    }
+    writer.await.unwrap();
+}

@@ -3,6 +3,8 @@
 mod basics;
 mod compaction;
 mod crash;
+#[path = "../events/mod.rs"]
+mod events;
 mod files;
 mod full_disk;
 mod leases;
@@ -16,9 +18,11 @@ use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use k3s_kine::{
-    Datastore, Error, Event, Revision, UNBOUNDED, Watch, WatchBatch,
+    Datastore, Error, Event, Revision, UNBOUNDED, WatchBatch,
     sqlite::{Options, Sqlite},
 };
+
+use self::events::{all, bytes, next, revisions, take};
 
 /// A datastore in a folder that goes with it.
 struct Store {
@@ -49,37 +53,12 @@ impl Store {
     }
 }
 
-fn bytes(text: impl Into<String>) -> Bytes {
-    Bytes::from(text.into())
-}
-
 /// The revision found instead of the expected one; 0 for none.
 fn conflict<T: std::fmt::Debug>(answer: Result<T, Error>) -> Revision {
     match answer {
         Err(Error::Conflict { current, .. }) => current.map_or(0, |kv| kv.mod_revision),
         other => panic!("{other:?} is no conflict"),
     }
-}
-
-async fn all(store: &Sqlite, after: Revision) -> Watch {
-    store.watch(bytes("/"), bytes("0"), after).await.unwrap()
-}
-
-/// The next `count` events.
-async fn take(watch: &mut Watch, count: usize) -> Vec<Event> {
-    let mut taken = Vec::new();
-    while taken.len() < count {
-        match next(watch).await.expect("the watch ended") {
-            WatchBatch::Events(events) => taken.extend(events),
-            WatchBatch::Progress(_) => {}
-        }
-    }
-    assert_eq!(taken.len(), count, "{taken:?}");
-    taken
-}
-
-async fn next(watch: &mut Watch) -> Option<WatchBatch> {
-    tokio::time::timeout(Duration::from_secs(20), watch.recv()).await.expect("nothing came")
 }
 
 fn sql(path: &Path) -> rusqlite::Connection {

@@ -11,9 +11,10 @@ async fn a_watch_brings_past_and_new_events_with_what_was_before() {
     let deleted = store.store.delete(bytes("/a"), updated).await.unwrap();
     store.store.create(bytes("/a"), bytes("3"), 0).await.unwrap();
 
-    let live = take(&mut all(&store.store, 1).await, 4).await;
+    let below = async |store: &Sqlite, after| store.watch(bytes("/"), bytes("0"), after).await.unwrap();
+    let live = take(&mut below(&store.store, 1).await, 4).await;
     let store = store.reopen(Options::default()).await;
-    let from_table = take(&mut all(&store.store, 1).await, 4).await;
+    let from_table = take(&mut below(&store.store, 1).await, 4).await;
     assert_eq!(live, from_table);
 
     let Event::Delete { revision, previous } = &live[2] else { panic!("{live:?}") };
@@ -22,7 +23,7 @@ async fn a_watch_brings_past_and_new_events_with_what_was_before() {
     assert!(matches!(&live[1], Event::Put { previous: Some(kv), .. } if kv.value == bytes("1")));
     assert!(matches!(&live[3], Event::Put { previous: None, kv } if kv.create_revision == deleted + 1));
 
-    let mut later = all(&store.store, updated).await;
+    let mut later = below(&store.store, updated).await;
     assert_eq!(take(&mut later, 2).await, live[2..]);
     store.store.create(bytes("/b"), bytes(""), 0).await.unwrap();
     assert_eq!(take(&mut later, 1).await[0].key(), &bytes("/b"));
@@ -50,8 +51,7 @@ async fn watches_that_start_while_others_write_miss_nothing_and_repeat_nothing()
         let mut watch = all(&store.store, after).await;
         watchers.push(tokio::spawn(async move {
             let events = take(&mut watch, usize::try_from(WRITES + 1 - after).unwrap()).await;
-            let revisions: Vec<_> = events.iter().map(Event::revision).collect();
-            assert_eq!(revisions, (after + 1..=WRITES + 1).collect::<Vec<_>>());
+            assert_eq!(revisions(&events), (after + 1..=WRITES + 1).collect::<Vec<_>>());
         }));
         tokio::task::yield_now().await;
         if watchers.len() >= 200 {

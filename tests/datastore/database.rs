@@ -1,13 +1,21 @@
-//! A database server as the test's own process, in a folder of its own, on a port of its own.
+//! PostgreSQL and MariaDB (packages postgresql and mariadb-server).
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, geteuid},
+};
+
+use super::certificates;
+use crate::free_port;
 
 /// Neither server wants to be root.
 const NOBODY: u32 = 65534;
@@ -27,16 +35,11 @@ pub struct Server {
     child: Option<Child>,
 }
 
-/// A port that nobody listens on.
-pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
 /// A command as an ordinary user, which ends with the test.
-pub fn ordinary(program: impl AsRef<std::ffi::OsStr>) -> Command {
+fn ordinary(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
-    if rustix::process::getuid().is_root() {
+    if geteuid().is_root() {
         command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
     }
     command.arg("--").arg(program);
@@ -44,8 +47,8 @@ pub fn ordinary(program: impl AsRef<std::ffi::OsStr>) -> Command {
 }
 
 /// Gives a folder and what is in it to the ordinary user.
-pub fn give(path: &Path) {
-    if !rustix::process::getuid().is_root() {
+fn give(path: &Path) {
+    if !geteuid().is_root() {
         return;
     }
     chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -55,11 +58,11 @@ pub fn give(path: &Path) {
 }
 
 impl Server {
-    /// Starts one.
+    /// Starts one with no databases yet, and waits until it serves.
     pub fn start(kind: Kind) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let certificates = folder.path().join("tls");
-        super::certificates::make(&certificates);
+        certificates::make(&certificates);
         give(folder.path());
         let mut server = Self { kind, port: free_port(), folder, child: None };
         match kind {
@@ -70,6 +73,7 @@ impl Server {
         server
     }
 
+    /// What is in its folder: `tls` has what [`certificates::make`] makes.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -225,8 +229,8 @@ impl Server {
         match self.kind {
             // Its processes end with it by a quick stop; killed, they would hold its memory a while.
             Kind::Postgres => {
-                let pid = rustix::process::Pid::from_child(&child);
-                rustix::process::kill_process(pid, rustix::process::Signal::QUIT).unwrap();
+                let pid = Pid::from_raw(child.id().try_into().unwrap());
+                kill(pid, Signal::SIGQUIT).unwrap();
             }
             Kind::Mariadb => child.kill().unwrap(),
         }

@@ -1,12 +1,22 @@
-//! Members of a cluster as the test's own processes, in folders of their own, on ports of their own.
+//! Clusters of etcd (packages etcd-server and etcd-client).
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener},
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
+
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
+
+use super::certificates;
+use crate::free_port;
 
 /// A cluster, which stops when it is dropped.
 pub struct Cluster {
@@ -20,11 +30,6 @@ struct Member {
     client_port: u16,
     peer_port: u16,
     child: Option<Child>,
-}
-
-/// A port that nobody listens on.
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 impl Cluster {
@@ -42,7 +47,7 @@ impl Cluster {
         // Another test may have been faster to take a port.
         for _ in 0..5 {
             let folder = tempfile::tempdir().unwrap();
-            super::certificates::make(&folder.path().join("tls"));
+            certificates::make(&folder.path().join("tls"));
             let member =
                 |n| Member { name: format!("m{n}"), client_port: free_port(), peer_port: free_port(), child: None };
             let mut cluster = Self { folder, members: (0..members).map(member).collect(), tls };
@@ -54,6 +59,7 @@ impl Cluster {
         panic!("etcd does not start");
     }
 
+    /// What is in its folder: `tls` has what [`certificates::make`] makes.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -63,6 +69,7 @@ impl Cluster {
         (0..self.members.len()).map(|member| self.url(member)).collect::<Vec<_>>().join(",")
     }
 
+    /// The endpoint of one member.
     pub fn url(&self, member: usize) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         format!("{scheme}://localhost:{}", self.members[member].client_port)
@@ -120,6 +127,24 @@ impl Cluster {
         let mut child = self.members[member].child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Stops a member in whatever it does, until [`Cluster::thaw`]; the kernel still takes connections for it.
+    pub fn freeze(&self, member: usize) {
+        let pid = self.signal(member, Signal::SIGSTOP);
+        let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        assert!(matches!(stopped, WaitStatus::Stopped(..)), "{stopped:?}");
+    }
+
+    pub fn thaw(&self, member: usize) {
+        self.signal(member, Signal::SIGCONT);
+    }
+
+    fn signal(&self, member: usize, signal: Signal) -> Pid {
+        let child = self.members[member].child.as_ref().expect("a member that runs");
+        let pid = Pid::from_raw(child.id().try_into().unwrap());
+        kill(pid, signal).unwrap();
+        pid
     }
 
     /// Ends a member and forgets all it had.
