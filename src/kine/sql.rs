@@ -147,7 +147,9 @@ impl Sql {
             .run(),
         );
         let progress_interval = options.progress_interval;
-        store.tasks.spawn(Follower { pool: Arc::clone(&pool), hub: Arc::clone(&hub), written, progress_interval }.run());
+        store
+            .tasks
+            .spawn(Follower { pool: Arc::clone(&pool), hub: Arc::clone(&hub), written, progress_interval }.run());
         store.tasks.spawn(Ends { pool: Arc::clone(&pool), writes }.run());
         if let Some(interval) = options.compact_interval {
             store.tasks.spawn(Compactor { pool, hub, interval, retain: options.compact_retain }.run());

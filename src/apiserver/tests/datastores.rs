@@ -1,15 +1,6 @@
 //! A whole API server over each datastore that several servers can share: PostgreSQL, MariaDB, etcd. The databases are
 //! real ones, which the tests start for themselves.
 
-#[path = "../../kine/tests/servers/certificates.rs"]
-mod certificates;
-#[expect(dead_code, reason = "kine's own tests do more with it")]
-#[path = "../../kine/tests/etcd/cluster.rs"]
-mod cluster;
-#[expect(dead_code, reason = "kine's own tests do more with it")]
-#[path = "../../kine/tests/servers/server.rs"]
-mod server;
-
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -19,10 +10,10 @@ use http_body_util::{BodyExt, Full};
 use k3s_api::authentication::UserInfo;
 use k3s_apiserver::{ApiServer, Body, Config};
 use k3s_kine::endpoint::{self, Opened};
+use k3s_tests::datastore::database::{self, Kind};
+use k3s_tests::datastore::etcd;
 use serde_json::{Value, json};
 use tower::ServiceExt;
-
-use self::server::Kind;
 
 /// Nothing here takes longer, unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -171,18 +162,18 @@ async fn is_shared_and_survives_restarts(endpoint: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_is_shared_and_survives_restarts() {
-    let server = server::Server::start(Kind::Postgres);
+    let server = database::Server::start(Kind::Postgres);
     is_shared_and_survives_restarts(&server.endpoint("k3s:secret", "kubernetes")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_is_shared_and_survives_restarts() {
-    let server = server::Server::start(Kind::Mariadb);
+    let server = database::Server::start(Kind::Mariadb);
     is_shared_and_survives_restarts(&server.endpoint("k3s:secret", "kubernetes")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn etcd_is_shared_and_survives_restarts() {
-    let cluster = cluster::Cluster::start(1);
+    let cluster = etcd::Cluster::start(1);
     is_shared_and_survives_restarts(&cluster.urls()).await;
 }

@@ -69,7 +69,9 @@ impl Driver for MySql {
 
     fn refuses(&self, key: &[u8]) -> Option<&'static str> {
         match key {
-            _ if name::name(&[BOOKKEEPING], key).len() > LONGEST_NAME => Some("kine's table in MySQL takes no key of more than 630 bytes"),
+            _ if name::name(&[BOOKKEEPING], key).len() > LONGEST_NAME => {
+                Some("kine's table in MySQL takes no key of more than 630 bytes")
+            }
             _ => None,
         }
     }

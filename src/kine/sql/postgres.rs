@@ -113,9 +113,9 @@ impl Driver for Postgres {
 
     fn refuses(&self, key: &[u8]) -> Option<&'static str> {
         match key {
-            _ if names::name(key).len() > LONGEST_NAME => {
-                Some("PostgreSQL takes no key of more than 2000 bytes, of which those after the first that is no text count double")
-            }
+            _ if names::name(key).len() > LONGEST_NAME => Some(
+                "PostgreSQL takes no key of more than 2000 bytes, of which those after the first that is no text count double",
+            ),
             _ => None,
         }
     }

@@ -136,7 +136,8 @@ impl Pool {
 
     pub(super) async fn range(&self, query: RangeQuery) -> Result<(Position, Range), Error> {
         let (position, answers) = self.read(query.statements(self.driver()).into()).await?;
-        let range = query.answer(self.driver(), position, &answers[0], &answers[1]).map_err(|refusal| self.error(refusal))?;
+        let range =
+            query.answer(self.driver(), position, &answers[0], &answers[1]).map_err(|refusal| self.error(refusal))?;
         Ok((position, range))
     }
 
@@ -196,7 +197,8 @@ impl Pool {
     ) -> Result<(Position, Vec<(Revision, Option<Event>)>), Error> {
         let names = self.driver().names(b"", &crate::UNBOUNDED);
         let (position, answers) = self.read(vec![self.driver().events(&names, after, limit)]).await?;
-        let rows = answers[0].iter().map(|row| Ok((row.int(0)?, event(self.driver(), row)?))).collect::<Result<_, Failure>>();
+        let rows =
+            answers[0].iter().map(|row| Ok((row.int(0)?, event(self.driver(), row)?))).collect::<Result<_, Failure>>();
         Ok((position, rows.map_err(|failure| self.error(failure.into()))?))
     }
 }
@@ -233,7 +235,8 @@ impl History for Pool {
                 Some(last) if rows.len() >= limit => last.int(0)?,
                 _ => position.current,
             };
-            let events = rows.iter().filter_map(|row| event(self.driver(), row).transpose()).collect::<Result<_, _>>()?;
+            let events =
+                rows.iter().filter_map(|row| event(self.driver(), row).transpose()).collect::<Result<_, _>>()?;
             Ok(Stretch { events, upto })
         };
         Ok((position, read().map_err(|failure| self.error(failure.into()))?))

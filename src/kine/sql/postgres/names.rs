@@ -154,7 +154,8 @@ mod tests {
     #[test]
     fn names_are_text_in_the_order_of_keys_and_lead_back_to_them() {
         let two = PARTS.iter().flat_map(|a| PARTS.iter().map(move |b| [*a, *b].concat()));
-        let mut keys: Vec<_> = two.flat_map(|key| [b"".as_slice(), b"\xff", b"z"].map(|end| [&key, end].concat())).collect();
+        let mut keys: Vec<_> =
+            two.flat_map(|key| [b"".as_slice(), b"\xff", b"z"].map(|end| [&key, end].concat())).collect();
         keys.sort();
         keys.dedup();
         let names: Vec<_> = keys.iter().map(|key| name(key)).collect();

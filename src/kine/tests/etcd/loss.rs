@@ -147,11 +147,8 @@ async fn without_a_quorum_requests_fail_in_time_and_go_on_with_it() {
 
     tokio::task::block_in_place(|| [0, 1].map(|member| cluster.kill(member)));
     let asked = Instant::now();
-    let (read, written, current) = tokio::join!(
-        store.get(bytes("/a"), 0),
-        store.create(bytes("/b"), bytes(""), 0),
-        store.current_revision()
-    );
+    let (read, written, current) =
+        tokio::join!(store.get(bytes("/a"), 0), store.create(bytes("/b"), bytes(""), 0), store.current_revision());
     in_time(&cluster, asked, read);
     in_time(&cluster, asked, written);
     in_time(&cluster, asked, current);
@@ -219,5 +216,8 @@ async fn a_frozen_cluster_is_one_that_is_away() {
     in_time(&cluster, asked, written);
     cluster.thaw(0);
     let written = write_until_done(&store, "/c").await;
-    assert_eq!(revisions(&take(&mut watch, usize::try_from(written - begun).unwrap()).await), (begun + 1..=written).collect::<Vec<_>>());
+    assert_eq!(
+        revisions(&take(&mut watch, usize::try_from(written - begun).unwrap()).await),
+        (begun + 1..=written).collect::<Vec<_>>()
+    );
 }

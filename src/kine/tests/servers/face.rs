@@ -59,7 +59,8 @@ async fn serves_etcdctl(server: &Server) {
     let binary = [b"/etcdctl-check-perf/".as_slice(), &[0xfe, 0x01], &[0; 510]].concat();
     kv.put(binary.clone(), "v", None).await.unwrap();
     assert_eq!(kv.get(binary.clone(), None).await.unwrap().kvs()[0].key(), binary);
-    let removed = kv.delete("/etcdctl-check-perf/", Some(etcd_client::DeleteOptions::new().with_prefix())).await.unwrap();
+    let removed =
+        kv.delete("/etcdctl-check-perf/", Some(etcd_client::DeleteOptions::new().with_prefix())).await.unwrap();
     assert_eq!(removed.deleted(), 1);
     let refused = kv.put("x".repeat(2001), "v", None).await.unwrap_err().to_string();
     assert!(refused.contains("InvalidArgument") || refused.contains("invalid argument"), "{refused}");

@@ -95,7 +95,9 @@ async fn keeps_any_keys_in_their_order(one: &Sql, two: &Sql) {
         one.delete(Bytes::from_static(key), range.kvs[0].mod_revision).await.unwrap();
     }
     assert_eq!(two.count(bytes(""), UNBOUNDED, 0).await.unwrap().1, 0);
-    for refused in [one.create(bytes("x".repeat(2001)), bytes(""), 0).await, one.delete(vec![0xff; 1001].into(), 1).await] {
+    for refused in
+        [one.create(bytes("x".repeat(2001)), bytes(""), 0).await, one.delete(vec![0xff; 1001].into(), 1).await]
+    {
         assert!(matches!(&refused, Err(k3s_kine::Error::InvalidKey { .. })), "{refused:?}");
     }
 }
