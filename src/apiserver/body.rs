@@ -1,5 +1,7 @@
 //! Response bodies.
 
+mod gather;
+
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,6 +10,8 @@ use bytes::Bytes;
 use futures::Stream;
 use futures::stream::BoxStream;
 use http_body::{Frame, SizeHint};
+
+pub(crate) use gather::Gather;
 
 /// A boxed error, as HTTP bodies carry it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

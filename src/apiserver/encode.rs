@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures::stream;
@@ -16,6 +16,7 @@ use k3s_api::status::Status;
 use k3s_api::table::{self, IncludeObject};
 use serde_json::{Value, json};
 
+use crate::body::Gather;
 use crate::call::Call;
 use crate::negotiate::{Accept, Format, Shape};
 use crate::registry::{Entry, convert};
@@ -163,54 +164,43 @@ fn untyped(row: &Resource, mut value: Value) -> Value {
 /// A list made of the bytes of its objects.
 fn joined(call: &Call, meta: &ListMeta, entries: Vec<Arc<Entry>>) -> Response<Body> {
     let row = &call.row;
+    let (kind, api_version) = (&row.list_kind, row.api_version());
+    let head = format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{},"items":["#, meta.of(row));
     let typed = matches!(row.schema, k3s_api::resource::SchemaSource::Custom(_));
-    let head = format!(
-        r#"{{"kind":"{}","apiVersion":"{}","metadata":{},"items":["#,
-        row.list_kind,
-        row.api_version(),
-        meta.of(row)
-    );
+    // Of an item whose type the list says once this part is left out.
+    let own_type = format!(r#""apiVersion":"{api_version}","kind":"{}","#, row.kind);
     let size = head.len() + 2 + entries.iter().map(|entry| entry.bytes().len() + 1).sum::<usize>();
-    let mut items = entries.into_iter();
-    let mut first = true;
-    let mut head = Some(head);
-    let chunks = std::iter::from_fn(move || {
-        let mut chunk = BytesMut::with_capacity(CHUNK.min(size) + 4096);
-        let started = head.is_some();
-        if let Some(head) = head.take() {
-            chunk.put_slice(head.as_bytes());
-        }
-        let mut ended = false;
-        while chunk.len() < CHUNK {
-            let Some(entry) = items.next() else {
-                ended = true;
-                break;
-            };
-            if !std::mem::take(&mut first) {
-                chunk.put_u8(b',');
-            }
-            if typed {
-                chunk.put_slice(entry.bytes());
-            } else {
-                chunk.put_u8(b'{');
-                chunk.put_slice(entry.untyped());
-            }
-        }
-        Some((chunk, started, ended))
-    });
-    // The closing bracket goes with the last chunk, so that small lists are one.
+    let (mut head, mut entries) = (Some(head), entries.into_iter().peekable());
     let mut over = false;
-    let chunks = chunks.map_while(move |(mut chunk, _, ended)| {
+    let chunks = std::iter::from_fn(move || {
         if over {
             return None;
         }
-        if ended {
+        let mut chunk = Gather::with_capacity(CHUNK.min(size) + 4096);
+        if let Some(head) = head.take() {
+            chunk.put_slice(head.as_bytes());
+        }
+        while chunk.len() < CHUNK
+            && let Some(entry) = entries.next()
+        {
+            if typed {
+                chunk.put(entry.bytes(), 0);
+            } else {
+                chunk.put_slice(b"{");
+                chunk.put(entry.bytes(), entry.metadata_at(&own_type));
+            }
+            if entries.peek().is_some() {
+                chunk.put_slice(b",");
+            }
+        }
+        // The closing bracket goes with the last chunk, so that small lists are one.
+        if entries.peek().is_none() {
             over = true;
             chunk.put_slice(b"]}");
         }
-        Some(chunk.freeze())
+        Some(chunk.finish())
     });
-    stream_body(call.accept, size, chunks)
+    stream_body(call.accept, size, chunks.flatten())
 }
 
 /// A body that is made while it is sent, compressed if it is worth it.

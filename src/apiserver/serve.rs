@@ -8,11 +8,12 @@
 //! A peer that hangs costs a place among [`Limits::connections`] for as long as the limits allow, and nothing after.
 
 mod stalled;
+mod unread;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,7 +32,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 
+use crate::authentication::Certified;
 use stalled::Stalled;
+use unread::{Answer, Unread};
+
+/// What is put together for one HTTP/2 stream before its client takes it.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// Why the server could not start to serve.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +62,8 @@ pub struct Limits {
     pub header_read: Duration,
     /// Between requests on an HTTP/1.1 connection, and for an HTTP/2 peer to answer a ping.
     pub idle: Duration,
-    /// For a peer to take some of what is sent to it, unless it reads a stream such as a log at its own pace.
+    /// For a peer to take some of what is sent to it, unless it reads a stream such as a log at its own pace. Over HTTP/2
+    /// this holds for each stream; a stream that is not read ends its connection, as nothing less frees what it holds.
     pub stalled: Duration,
     /// For requests in progress when the server stops; then they are cut off.
     pub shutdown: Duration,
@@ -83,45 +90,60 @@ impl Default for Limits {
 
 /// Where a request came from. An extension of every request from the network; requests within the process have none.
 #[derive(Debug, Clone)]
-pub struct Peer(Arc<Connection>);
+pub struct Peer {
+    connection: Arc<Connection>,
+    /// Of the connection's one request, or, over HTTP/2, of each.
+    patient: Arc<AtomicBool>,
+}
 
 #[derive(Debug)]
 struct Connection {
     remote: SocketAddr,
     local: SocketAddr,
     certificates: Vec<CertificateDer<'static>>,
-    patient: AtomicBool,
+    certified: OnceLock<Certified>,
 }
 
 impl Peer {
     /// A peer at `remote` that connected to `local` and showed `certificates`, its own first.
     pub fn new(remote: SocketAddr, local: SocketAddr, certificates: Vec<CertificateDer<'static>>) -> Self {
-        Self(Arc::new(Connection { remote, local, certificates, patient: AtomicBool::new(false) }))
+        let connection = Arc::new(Connection { remote, local, certificates, certified: OnceLock::new() });
+        Self { connection, patient: Arc::default() }
+    }
+
+    /// The same peer in one of several requests at a time.
+    fn in_stream(&self) -> Self {
+        Self { connection: Arc::clone(&self.connection), patient: Arc::default() }
     }
 
     /// The client's address.
     pub fn remote(&self) -> SocketAddr {
-        self.0.remote
+        self.connection.remote
     }
 
     /// The server's address that the client connected to.
     pub fn local(&self) -> SocketAddr {
-        self.0.local
+        self.connection.local
     }
 
     /// Says whether the client may stop to read for as long as it wants: a log that somebody pages through.
     pub(crate) fn set_patient(&self, patient: bool) {
-        self.0.patient.store(patient, Ordering::Relaxed);
+        self.patient.store(patient, Ordering::Relaxed);
     }
 
     fn is_patient(&self) -> bool {
-        self.0.patient.load(Ordering::Relaxed)
+        self.patient.load(Ordering::Relaxed)
+    }
+
+    /// What authentication has found out about the certificates, kept for the connection's next requests.
+    pub(crate) fn certified(&self) -> &OnceLock<Certified> {
+        &self.connection.certified
     }
 
     /// What the client showed, its own certificate first. It holds the key; whether anybody trusted signed it has not
     /// been checked.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
-        &self.0.certificates
+        &self.connection.certificates
     }
 }
 
@@ -159,7 +181,7 @@ where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Into<tower::BoxError>,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<tower::BoxError>,
 {
     if listeners.is_empty() {
@@ -205,7 +227,7 @@ async fn accept<S, B>(
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Into<tower::BoxError>,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<tower::BoxError>,
 {
     loop {
@@ -247,7 +269,7 @@ where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Into<tower::BoxError>,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<tower::BoxError>,
 {
     async fn connection(self, stream: TcpStream, remote: SocketAddr, _place: OwnedSemaphorePermit) {
@@ -269,15 +291,26 @@ where
         let http2 = session.alpn_protocol() == Some(b"h2");
         let peer = Peer::new(remote, local, certificates);
         let stream = Stalled::new(stream, peer.clone(), self.limits.stalled);
-        let seen = Arc::new(AtomicBool::new(false));
+        let (seen, unread) = (Arc::new(AtomicBool::new(false)), Arc::new(Unread::default()));
         let service = {
-            let (service, seen) = (self.service.clone(), seen.clone());
+            let (service, seen, unread) = (self.service.clone(), seen.clone(), unread.clone());
             hyper::service::service_fn(move |mut request: Request<Incoming>| {
                 seen.store(true, Ordering::Relaxed);
+                let peer = if http2 { peer.in_stream() } else { peer.clone() };
                 request.extensions_mut().insert(peer.clone());
-                service.clone().oneshot(request)
+                let answered = service.clone().oneshot(request);
+                let unread = http2.then(|| unread.clone());
+                async move {
+                    let answer = answered.await?;
+                    Ok::<_, S::Error>(answer.map(|body| match unread {
+                        Some(unread) => Answer::in_stream(body, unread, peer),
+                        None => Answer::plain(body),
+                    }))
+                }
             })
         };
+        let every = (self.limits.stalled / 4).max(Duration::from_millis(1));
+        let mut unread_check = http2.then(|| tokio::time::interval(every));
         let builder = self.http(http2);
         let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let mut first_request = std::pin::pin!(tokio::time::sleep(self.limits.header_read));
@@ -296,6 +329,11 @@ where
                         return tracing::debug!(%remote, "no request came in time");
                     }
                     waiting = false;
+                }
+                () = async { if let Some(check) = &mut unread_check { check.tick().await; } }, if http2 => {
+                    if unread.longer_than(self.limits.stalled) {
+                        return tracing::debug!(%remote, "the client does not read an answer");
+                    }
                 }
                 () = self.cancel.cancelled(), if !stopping => {
                     stopping = true;
@@ -318,6 +356,7 @@ where
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.limits.streams)
+            .max_send_buf_size(SEND_BUFFER)
             .keep_alive_interval(self.limits.idle / 3)
             .keep_alive_timeout(self.limits.idle / 3)
             .max_header_list_size(64 * 1024);

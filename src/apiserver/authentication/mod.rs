@@ -14,6 +14,7 @@ pub mod service_account;
 #[cfg(test)]
 pub(crate) mod test_keys;
 mod token_file;
+mod verified;
 pub mod webhook;
 mod x509;
 
@@ -40,6 +41,7 @@ pub use request_header::RequestHeader;
 pub use service_account::ServiceAccounts;
 pub use token_file::TokenFile;
 use webhook::Webhook;
+pub(crate) use x509::Certified;
 pub use x509::ClientCa;
 
 use crate::audit::policy::Stage;
@@ -206,7 +208,7 @@ impl Authenticator {
             if let Some(user) = self.request_header.as_ref().and_then(|header| header.user(certificates, headers)) {
                 return Some(user);
             }
-            match self.client_ca.as_ref().map(|ca| ca.user(certificates)) {
+            match peer.and_then(|peer| self.certified(peer)) {
                 Some(Ok(user)) => return Some(user),
                 Some(Err(error)) => tracing::debug!(%error, "client certificate refused"),
                 None => {}
@@ -220,6 +222,17 @@ impl Authenticator {
                 None
             }
         }
+    }
+
+    /// Whom the peer's certificates name; `None` if there is no CA for them. That is found out once a connection.
+    fn certified(&self, peer: &Peer) -> Option<Result<UserInfo, x509::Error>> {
+        let ca = self.client_ca.as_ref()?;
+        if let Some(known) = peer.certified().get()
+            && known.is_valid()
+        {
+            return Some(Ok(known.user.clone()));
+        }
+        Some(ca.certify(peer.certificates()).map(|certified| peer.certified().get_or_init(|| certified).user.clone()))
     }
 
     /// Whose token it is, if it is good for one of `audiences` (empty: the API server's own).

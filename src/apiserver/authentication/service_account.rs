@@ -1,12 +1,15 @@
 //! Tokens of service accounts: JSON Web Tokens that name the account, and the pod, secret or node they are bound to. A
 //! token is good only as long as all of these exist, with the same uid.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k3s_api::authentication::UserInfo;
 use serde_json::{Value, json};
 
 use super::Objects;
 use super::jwt::{self, PublicKey, SigningKey};
+use super::verified::Verified;
 use crate::registry;
 
 /// The issuer of tokens that Secrets of type `kubernetes.io/service-account-token` hold.
@@ -49,6 +52,8 @@ pub struct ServiceAccounts {
     audiences: Vec<String>,
     keys: Vec<PublicKey>,
     signer: SigningKey,
+    /// Signatures that these keys have made.
+    verified: Verified,
 }
 
 /// A token that is good.
@@ -90,7 +95,7 @@ impl ServiceAccounts {
         let mut all = vec![signer.public().clone()];
         all.extend(keys.into_iter().filter(|key| key.id != signer.public().id));
         let audiences = if audiences.is_empty() { issuers.clone() } else { audiences };
-        Self { issuers, audiences, keys: all, signer }
+        Self { issuers, audiences, keys: all, signer, verified: Verified::default() }
     }
 
     /// The API server's own audiences.
@@ -150,10 +155,24 @@ impl ServiceAccounts {
 
     /// Whether a token claims to be one of these.
     pub fn is_ours(&self, token: &str) -> bool {
-        jwt::unverified_claims(token).is_ok_and(|claims| {
+        let is_ours = |claims: &Value| {
             let issuer = claims["iss"].as_str().unwrap_or_default();
             issuer == LEGACY_ISSUER || self.issuers.iter().any(|known| known == issuer)
-        })
+        };
+        match self.verified.get(token) {
+            Some(claims) => is_ours(&claims),
+            None => jwt::unverified_claims(token).is_ok_and(|claims| is_ours(&claims)),
+        }
+    }
+
+    /// What a token says that one of the keys has signed.
+    fn claims(&self, token: &str) -> Result<Arc<Value>, jwt::Error> {
+        if let Some(claims) = self.verified.get(token) {
+            return Ok(claims);
+        }
+        let claims = Arc::new(jwt::verify(token, &self.keys)?);
+        self.verified.insert(token, &claims);
+        Ok(claims)
     }
 
     /// Whose token it is, if it is good now for one of `audiences` (empty: the API server's own).
@@ -161,16 +180,17 @@ impl ServiceAccounts {
     /// # Errors
     /// Any of [`Error`].
     pub async fn check(&self, token: &str, audiences: &[String], objects: &dyn Objects) -> Result<Accepted, Error> {
-        let claims = jwt::verify(token, &self.keys)?;
+        let claims = self.claims(token)?;
+        let claims = &*claims;
         let wanted = if audiences.is_empty() { self.audiences.as_slice() } else { audiences };
         if claims["iss"] == LEGACY_ISSUER {
-            return self.check_legacy(token, &claims, wanted, objects).await;
+            return self.check_legacy(token, claims, wanted, objects).await;
         }
         // A key may sign for other issuers too.
         if !self.issuers.iter().any(|known| claims["iss"] == known.as_str()) {
             return Err(Error::Claim("iss"));
         }
-        check_times(&claims)?;
+        check_times(claims)?;
         let meant = strings(&claims["aud"]);
         let audiences: Vec<String> = wanted.iter().filter(|audience| meant.contains(audience)).cloned().collect();
         if audiences.is_empty() {

@@ -8,6 +8,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use sha2::Digest;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Why a client certificate is not accepted.
@@ -61,6 +62,11 @@ impl ClientCa {
     /// # Errors
     /// Any of [`Error`] about the client's certificate.
     pub fn user(&self, certificates: &[CertificateDer<'_>]) -> Result<UserInfo, Error> {
+        self.certify(certificates).map(|certified| certified.user)
+    }
+
+    /// As [`ClientCa::user`], to be remembered: this checks signatures.
+    pub(crate) fn certify(&self, certificates: &[CertificateDer<'_>]) -> Result<Certified, Error> {
         let Some((own, intermediates)) = certificates.split_first() else {
             return Err(Error::Malformed("none was shown".to_owned()));
         };
@@ -78,11 +84,31 @@ impl ClientCa {
         // As Kubernetes since 1.34: which credential it was.
         let fingerprint = crate::authentication::hex(&sha2::Sha256::digest(own));
         user.extra.insert(super::CREDENTIAL_ID.to_owned(), vec![format!("X509SHA256={fingerprint}")]);
-        Ok(user)
+        let expiries = certificates.iter().map(|shown| expiry(shown));
+        let until = expiries.collect::<Result<Vec<_>, _>>()?.into_iter().min().unwrap_or_default();
+        Ok(Certified { user, until })
     }
 }
 
-use sha2::Digest;
+/// Whom certificates name.
+#[derive(Debug, Clone)]
+pub(crate) struct Certified {
+    pub user: UserInfo,
+    /// The last second, since 1970, in which they are all valid.
+    until: i64,
+}
+
+impl Certified {
+    /// Whether the certificates, which were good once, still are.
+    pub fn is_valid(&self) -> bool {
+        i64::try_from(now().as_secs()).is_ok_and(|now| now <= self.until)
+    }
+}
+
+fn expiry(certificate: &CertificateDer<'_>) -> Result<i64, Error> {
+    let (_, read) = X509Certificate::from_der(certificate).map_err(|error| Error::Malformed(error.to_string()))?;
+    Ok(read.validity().not_after.timestamp())
+}
 
 fn now() -> UnixTime {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

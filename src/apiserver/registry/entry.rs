@@ -90,11 +90,17 @@ impl Entry {
         Self { key: Arc::clone(&self.key), revision, bytes: bytes.into(), value: Mutex::new(Weak::new()) }
     }
 
-    /// The object from `"metadata":` on, up to its end: what an item of a typed list has after its opening brace.
-    pub fn untyped(&self) -> &[u8] {
+    /// Where `"metadata":` begins, and with it what an item of a typed list has after its opening brace. `own_type` is
+    /// `"apiVersion":"…","kind":"…",` as it stands before it in most objects, so that it need not be looked for.
+    pub fn metadata_at(&self, own_type: &str) -> usize {
         const METADATA: &[u8] = br#""metadata":{"#;
-        let at = self.bytes.windows(METADATA.len()).position(|window| window == METADATA).unwrap_or_default();
-        &self.bytes[at..]
+        let expected = 1 + own_type.len();
+        if self.bytes.get(1..expected) == Some(own_type.as_bytes())
+            && self.bytes.get(expected..).is_some_and(|rest| rest.starts_with(METADATA))
+        {
+            return expected;
+        }
+        self.bytes.windows(METADATA.len()).position(|window| window == METADATA).unwrap_or_default()
     }
 
     /// The parsed object, shared with whoever else is using it now.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream;
 use http::header::{CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Response};
@@ -20,6 +20,7 @@ use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep_until};
 
 use super::selection::Selection;
+use crate::body::Gather;
 use crate::call::Call;
 use crate::encode::{self, ListMeta};
 use crate::negotiate::{Format, Shape};
@@ -79,6 +80,8 @@ struct Watcher {
     source: Source,
     /// Every change up to here has been sent, or was not selected.
     cursor: Revision,
+    /// What is made and not yet sent.
+    made: VecDeque<Bytes>,
     /// What there was when the watch began, and is yet to be sent.
     initial: VecDeque<Arc<Entry>>,
     /// Say so, when that has been sent.
@@ -110,6 +113,7 @@ impl Watcher {
             changed: cache.subscribe(),
             source: Source::Cache,
             cursor: seen,
+            made: VecDeque::new(),
             initial: VecDeque::new(),
             initial_events_end: options.send_initial_events == Some(true) && options.allow_bookmarks,
             bookmarks: options.allow_bookmarks,
@@ -148,13 +152,17 @@ impl Watcher {
     /// The next bytes to send; `None` at the end of the watch.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            let mut out = BytesMut::new();
+            if let Some(made) = self.made.pop_front() {
+                return Some(made);
+            }
+            let mut out = Gather::default();
             if let Err(status) = self.collect(&mut out).await {
                 self.source = Source::Ended;
                 self.event(&mut out, "ERROR", &status_object(&status));
             }
             if !out.is_empty() {
-                return Some(out.freeze());
+                self.made = out.finish();
+                continue;
             }
             if matches!(self.source, Source::Ended) || Instant::now() >= self.deadline {
                 return None;
@@ -162,13 +170,13 @@ impl Watcher {
             if self.bookmarks && Instant::now() >= self.next_bookmark {
                 self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
                 self.bookmark(&mut out, false);
-                return Some(out.freeze());
+                self.made = out.finish();
             }
         }
     }
 
     /// Writes what is there to be sent, or waits until there may be something.
-    async fn collect(&mut self, out: &mut BytesMut) -> Result<(), Status> {
+    async fn collect(&mut self, out: &mut Gather) -> Result<(), Status> {
         while out.len() < CHUNK
             && let Some(entry) = self.initial.pop_front()
         {
@@ -187,7 +195,7 @@ impl Watcher {
         }
     }
 
-    async fn follow_cache(&mut self, out: &mut BytesMut) -> Result<(), Status> {
+    async fn follow_cache(&mut self, out: &mut Gather) -> Result<(), Status> {
         self.changed.borrow_and_update();
         // Read before the window: everything up to it is in the window then.
         let seen = self.call.registry().revision();
@@ -211,7 +219,7 @@ impl Watcher {
         Ok(())
     }
 
-    async fn follow_history(&mut self, out: &mut BytesMut) -> Result<(), Status> {
+    async fn follow_history(&mut self, out: &mut Gather) -> Result<(), Status> {
         let Source::History(history) = &mut self.source else { return Ok(()) };
         let batch = tokio::select! {
             batch = history.recv() => batch,
@@ -255,7 +263,7 @@ impl Watcher {
     /// One change, as it looks to someone who sees only the selected objects.
     async fn change(
         &mut self,
-        out: &mut BytesMut,
+        out: &mut Gather,
         deleted: bool,
         object: &Arc<Entry>,
         previous: Option<&Arc<Entry>>,
@@ -288,7 +296,7 @@ impl Watcher {
         }
     }
 
-    fn object(&mut self, out: &mut BytesMut, event: &str, entry: &Arc<Entry>) -> Result<(), Status> {
+    fn object(&mut self, out: &mut Gather, event: &str, entry: &Arc<Entry>) -> Result<(), Status> {
         if self.call.accept.shape == Shape::Object && convert::is_plain(&self.call.row) {
             write_event(out, event, entry.bytes());
             return Ok(());
@@ -297,7 +305,7 @@ impl Watcher {
         self.value(out, event, &value)
     }
 
-    fn value(&mut self, out: &mut BytesMut, event: &str, value: &Arc<Value>) -> Result<(), Status> {
+    fn value(&mut self, out: &mut Gather, event: &str, value: &Arc<Value>) -> Result<(), Status> {
         match self.call.accept.shape {
             Shape::Object => self.event(out, event, value),
             Shape::PartialMetadata(version) => self.event(out, event, &encode::partial(&self.call.row, value, version)),
@@ -312,11 +320,11 @@ impl Watcher {
         Ok(())
     }
 
-    fn event(&self, out: &mut BytesMut, event: &str, value: &Value) {
-        write_event(out, event, value.to_string().as_bytes());
+    fn event(&self, out: &mut Gather, event: &str, value: &Value) {
+        write_event(out, event, &value.to_string().into());
     }
 
-    fn bookmark(&mut self, out: &mut BytesMut, initial_events_end: bool) {
+    fn bookmark(&mut self, out: &mut Gather, initial_events_end: bool) {
         let mut value = json!({
             "kind": self.call.row.kind, "apiVersion": self.call.row.api_version(),
             "metadata": {"resourceVersion": self.cursor.to_string()},
@@ -329,12 +337,11 @@ impl Watcher {
     }
 }
 
-fn write_event(out: &mut BytesMut, event: &str, object: &[u8]) {
-    out.reserve(object.len() + event.len() + 24);
+fn write_event(out: &mut Gather, event: &str, object: &Bytes) {
     out.put_slice(br#"{"type":""#);
     out.put_slice(event.as_bytes());
     out.put_slice(br#"","object":"#);
-    out.put_slice(object);
+    out.put(object, 0);
     out.put_slice(b"}\n");
 }
 

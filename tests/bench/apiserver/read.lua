@@ -1,0 +1,2 @@
+-- Reads one path over and over.
+wrk.headers["Authorization"] = "Bearer bench-token"
