@@ -41,10 +41,10 @@ pub(crate) fn handle(server: ApiServer, request: Request<RequestBody>) -> BoxFut
     Box::pin(answer(server, request))
 }
 
-async fn answer(server: ApiServer, request: Request<RequestBody>) -> Response<Body> {
+async fn answer(server: ApiServer, mut request: Request<RequestBody>) -> Response<Body> {
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = RequestInfo::new(request.method(), request.uri().path(), &query);
-    let user = request.extensions().get::<UserInfo>().cloned().unwrap_or_else(anonymous);
+    let user = request.extensions_mut().remove::<UserInfo>().unwrap_or_else(anonymous);
     if let Some(peer) = request.extensions().get::<Peer>() {
         peer.set_patient(info.is_long_running() && info.verb != "watch");
     }

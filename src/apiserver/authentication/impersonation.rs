@@ -16,35 +16,35 @@ const UID: &str = "impersonate-uid";
 const EXTRA: &str = "impersonate-extra-";
 const AUTHENTICATION: &str = "authentication.k8s.io";
 
-/// The user that a request of `user` is made as. The headers that ask for it are taken away.
+/// The user that a request of `user` is made as, if not as `user`. The headers that ask for it are taken away.
 ///
 /// # Errors
 /// 403 if `user` may not act as that user, group, uid or extra; 500 if the headers name no user.
 pub async fn apply(
     authorizer: &Authorizer,
     registry: &Registry,
-    user: UserInfo,
+    user: &UserInfo,
     headers: &mut HeaderMap,
-) -> Result<UserInfo, Status> {
-    let Some(wanted) = wanted(headers)? else { return Ok(user) };
+) -> Result<Option<UserInfo>, Status> {
+    let Some(wanted) = wanted(headers)? else { return Ok(None) };
     let asked = Attributes { verb: "impersonate", is_resource: true, version: "v1", ..Attributes::default() };
     let service_account = wanted.name.strip_prefix("system:serviceaccount:").and_then(|name| name.split_once(':'));
     let of_user = match service_account {
         Some((namespace, name)) => Attributes { resource: "serviceaccounts", namespace, name, ..asked },
         None => Attributes { resource: "users", name: &wanted.name, ..asked },
     };
-    authorizer.require(registry, &user, of_user).await?;
+    authorizer.require(registry, user, of_user).await?;
     for group in &wanted.groups {
-        authorizer.require(registry, &user, Attributes { resource: "groups", name: group, ..asked }).await?;
+        authorizer.require(registry, user, Attributes { resource: "groups", name: group, ..asked }).await?;
     }
     let asked = Attributes { group: AUTHENTICATION, ..asked };
     if !wanted.uid.is_empty() {
-        authorizer.require(registry, &user, Attributes { resource: "uids", name: &wanted.uid, ..asked }).await?;
+        authorizer.require(registry, user, Attributes { resource: "uids", name: &wanted.uid, ..asked }).await?;
     }
     for (key, values) in &wanted.extra {
         for name in values {
             let of_extra = Attributes { resource: "userextras", subresource: key, name, ..asked };
-            authorizer.require(registry, &user, of_extra).await?;
+            authorizer.require(registry, user, of_extra).await?;
         }
     }
     for name in headers.keys().filter(|name| name.as_str().starts_with("impersonate-")).cloned().collect::<Vec<_>>() {
@@ -61,7 +61,7 @@ pub async fn apply(
         wanted.groups.push(everyone.to_owned());
     }
     tracing::debug!(user = user.name, acting_as = wanted.name, "impersonating");
-    Ok(wanted)
+    Ok((wanted != *user).then_some(wanted))
 }
 
 /// Whom the headers ask to be; `None` if there are none.

@@ -346,19 +346,22 @@ impl Authenticated {
         };
         // No one behind this server may see the credential.
         request.headers_mut().remove(AUTHORIZATION);
-        let own = user.clone();
-        match impersonation::apply(server.authorizer(), server.registry(), user, request.headers_mut()).await {
-            Ok(user) => {
-                if user != own {
-                    request.extensions_mut().insert(Impersonator(own));
-                }
+        match impersonation::apply(server.authorizer(), server.registry(), &user, request.headers_mut()).await {
+            Ok(other) => {
+                let user = match other {
+                    Some(other) => {
+                        request.extensions_mut().insert(Impersonator(user));
+                        other
+                    }
+                    None => user,
+                };
                 request.extensions_mut().insert(user);
                 let Ok(response) = { server }.call(request).await;
                 response
             }
             Err(status) => {
                 let (head, _) = request.into_parts();
-                refuse(&server, &head, &own, Stage::ResponseComplete, &status).await
+                refuse(&server, &head, &user, Stage::ResponseComplete, &status).await
             }
         }
     }
