@@ -4,6 +4,7 @@
 //! admission, `validate` and `validate_update`. What every kind has in common (metadata, the status kept apart, the
 //! generation) is done by the functions in [`generic`].
 
+pub mod certificates;
 pub mod core;
 pub mod generic;
 pub mod policy;
@@ -50,6 +51,8 @@ pub struct Strategy {
     pub generation: bool,
     /// Whether an update that changes nothing but metadata counts as well.
     pub counts_metadata: fn(new: &Value, old: &Value) -> bool,
+    /// Whether who creates an object may say what its status is: kubelets register their nodes so.
+    pub status_on_create: bool,
     /// Whether deletion gives the object time (`metadata.deletionGracePeriodSeconds`): pods.
     pub graceful: bool,
     /// Whether a PUT of a name that isn't there creates it.
@@ -69,6 +72,8 @@ pub enum Name {
     Rfc1035Label,
     /// Anything that can stand in a path.
     PathSegment,
+    /// An IP address, as it is usually written.
+    Address,
 }
 
 /// A kind with nothing special about it.
@@ -89,6 +94,7 @@ pub const GENERIC: Strategy = Strategy {
     name: Name::Subdomain,
     generation: false,
     counts_metadata: |_, _| false,
+    status_on_create: false,
     graceful: false,
     allow_create_on_update: false,
     allow_unconditional_update: true,

@@ -6,18 +6,26 @@
 
 pub mod admissionregistration;
 pub mod apiextensions;
+pub mod apiregistration;
 pub mod autoscaling;
+pub mod certificates;
 pub mod core;
 pub mod cron;
+pub mod event;
+pub mod flowcontrol;
 pub mod job;
+pub mod limit_range;
 pub mod metadata;
 pub mod names;
+pub mod networking;
 pub mod node;
 pub mod number;
 pub mod pod;
 pub mod policy;
+pub mod quota;
 pub mod selector;
 pub mod service;
+pub mod storage;
 pub mod structural_schema;
 pub mod webhook;
 pub mod workload;

@@ -64,7 +64,8 @@ pub fn reset_fields(has_status: bool, custom: bool, subresource: &str) -> Set {
     match subresource {
         "status" if custom => Set::of_fields(&[&["spec"], &["metadata"]]),
         "status" => Set::of_fields(&[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]]),
-        "" if has_status => Set::of_fields(&[&["status"]]),
+        "approval" => Set::of_fields(&[&["spec"], &["status", "certificate"]]),
+        "" | "finalize" | "ephemeralcontainers" | "resize" if has_status => Set::of_fields(&[&["status"]]),
         _ => Set::default(),
     }
 }
@@ -234,13 +235,9 @@ impl Writer<'_> {
             entry.fields = entry.fields.difference(&taken).difference(&changes.removed);
         }
         own.fields = own.fields.difference(&unowned());
-        let unchanged =
-            last.as_ref().is_some_and(|last| last.fields == own.fields && last.api_version == own.api_version);
-        if new == base
-            && unchanged
-            && let Some(last) = last
-        {
-            own.time = last.time;
+        // The time is that of the last change of the object: who says what is so already has none of his own.
+        if live.is_some() && new == base {
+            own.time = last.and_then(|last| last.time);
         }
         entries.push(own);
         self.keep_last_applied(&mut new, config);

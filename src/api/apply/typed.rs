@@ -16,8 +16,6 @@ pub(super) enum Type<'a> {
     Known(Schema<'a>),
     /// Nothing: objects are maps, all else is a leaf.
     Deduced,
-    /// Whatever it is, it is one leaf.
-    Leaf,
 }
 
 /// How a value is taken apart.
@@ -33,7 +31,7 @@ impl<'a> Type<'a> {
         match (self, value) {
             (Type::Known(schema), Value::Object(_)) => match schema.kind() {
                 Kind::Object | Kind::Map if schema.map_type() == MapType::Granular => Shape::Map(self),
-                Kind::Any => Shape::Map(self),
+                Kind::Any if !is_raw(schema) => Shape::Map(self),
                 _ => Shape::Leaf,
             },
             (Type::Known(schema), Value::Array(_))
@@ -56,10 +54,7 @@ impl<'a> Type<'a> {
 
     pub(super) fn child(self, key: &str) -> Type<'a> {
         match self {
-            Type::Known(schema) if schema.kind() == Kind::Any => match schema.type_name() {
-                Some(name) if name.ends_with(".RawExtension") => Type::Leaf,
-                _ => Type::Deduced,
-            },
+            Type::Known(schema) if schema.kind() == Kind::Any => Type::Deduced,
             Type::Known(schema) => schema.child(key).map_or(Type::Deduced, Type::Known),
             other => other,
         }
@@ -76,6 +71,11 @@ impl<'a> Type<'a> {
             _ => None,
         }
     }
+}
+
+/// Whether a value is of some other type, which belongs as a whole to who sets it.
+fn is_raw(schema: Schema<'_>) -> bool {
+    schema.type_name().is_some_and(|name| name.ends_with(".RawExtension"))
 }
 
 pub(super) fn field(name: &str) -> Box<str> {

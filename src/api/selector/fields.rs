@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::Error;
 use crate::quote::quote;
+use crate::resource::Resource;
 
 /// Terms that all must hold. None selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,21 +37,29 @@ impl Selector {
         self.terms.is_empty()
     }
 
-    /// Refuses fields by which the resource cannot be selected. `selectable` are those besides `metadata.name` and
-    /// `metadata.namespace`. Kubernetes has two wordings: kinds without fields of their own list the two that all have.
-    pub fn check<S: AsRef<str>>(&self, selectable: &[S]) -> Result<(), Error> {
-        let known = |field: &str| {
-            matches!(field, "metadata.name" | "metadata.namespace")
-                || selectable.iter().any(|own| own.as_ref() == field)
+    /// Refuses fields by which objects of that resource cannot be selected. Kubernetes has several wordings: kinds
+    /// without fields of their own list the two that all have, and some of the others say which kind it is about.
+    pub fn check(&self, row: &Resource) -> Result<(), Error> {
+        let own = |field: &str| row.selectable_fields.iter().any(|own| own.path == field);
+        let is_plain = row.selectable_fields.is_empty() && row.custom().is_none();
+        let known = |field: &str| match field {
+            "metadata.name" => true,
+            "metadata.namespace" => row.namespaced || is_plain,
+            field => own(field),
         };
-        match self.terms.iter().find(|term| !known(&term.field)) {
-            None => Ok(()),
-            Some(term) if selectable.is_empty() => Err(Error(format!(
+        let Some(term) = self.terms.iter().find(|term| !known(&term.field)) else { return Ok(()) };
+        let field = &term.field;
+        Err(match (&*row.group, &*row.plural) {
+            _ if is_plain => Error(format!(
                 "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
-                quote(&term.field)
-            ))),
-            Some(term) => Err(unsupported(&term.field)),
-        }
+                quote(field)
+            )),
+            ("batch", "jobs") => Error(format!("field label {} not supported for Job", quote(field))),
+            ("resource.k8s.io", _) => {
+                Error(format!("field label not supported for {}, Kind={}: {field}", row.api_version(), row.kind))
+            }
+            _ => unsupported(field),
+        })
     }
 
     /// Whether an object whose fields `get` looks up is selected. See [`value`].
@@ -199,14 +208,22 @@ mod tests {
         assert_eq!(error("bogus"), Err("invalid selector: 'bogus'; can't understand 'bogus'".to_owned()));
         assert_eq!(error("a=b=c"), Err("invalid field selector: unescaped character in value: 61".to_owned()));
         assert_eq!(error("a=\\x"), Err("invalid field selector: invalid escape sequence: \\x".to_owned()));
-        let selector: Selector = "data.a=1".parse().expect("a selector");
+        let refused = |group: &str, version: &str, plural: &str, selector: &str| {
+            let row = crate::resource::find(group, version, plural).unwrap_or_else(|| panic!("no {plural}"));
+            let selector: Selector = selector.parse().unwrap_or_else(|error| panic!("{error}"));
+            selector.check(row).err().map(|error| error.to_string()).unwrap_or_default()
+        };
         assert_eq!(
-            selector.check::<&str>(&[]).map_err(|e| e.to_string()),
-            Err("\"data.a\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"".to_owned())
+            refused("", "v1", "configmaps", "data.a=1"),
+            r#""data.a" is not a known field selector: only "metadata.name", "metadata.namespace""#
         );
+        assert_eq!(refused("", "v1", "pods", "data.a=1"), "field label not supported: data.a");
+        assert_eq!(refused("", "v1", "nodes", "metadata.namespace=a"), "field label not supported: metadata.namespace");
+        assert_eq!(refused("batch", "v1", "jobs", "a=1"), r#"field label "a" not supported for Job"#);
         assert_eq!(
-            selector.check(&["spec.nodeName"]).map_err(|e| e.to_string()),
-            Err("field label not supported: data.a".to_owned())
+            refused("resource.k8s.io", "v1", "resourceslices", "a=1"),
+            "field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: a"
         );
+        assert_eq!(refused("", "v1", "services", "spec.clusterIP=None,metadata.namespace=a"), "");
     }
 }

@@ -62,12 +62,30 @@ pub const CONFIG_MAP: Strategy =
     Strategy { validate: validation::core::config_map, validate_update: validation::core::immutable_data, ..GENERIC };
 
 /// An event of `events.k8s.io`, which is stored as one of the core group.
-pub const NEW_EVENT: Strategy = Strategy { to_stored: event::to_stored, from_stored: event::from_stored, ..EVENT };
+pub const NEW_EVENT: Strategy = Strategy {
+    to_stored: event::to_stored,
+    from_stored: event::from_stored,
+    name: Name::Subdomain,
+    validate: |event, errors| validation::event::event(&stored_event(event), errors),
+    validate_create: |event, errors| validation::event::strict(&stored_event(event), errors),
+    validate_update: |new, old, errors| {
+        validation::event::strict_update(&stored_event(new), &stored_event(old), errors);
+    },
+    ..EVENT
+};
 
-pub const EVENT: Strategy = Strategy { allow_create_on_update: true, ..GENERIC };
+/// What is wrong is told in the words of the stored form.
+fn stored_event(event: &Value) -> Value {
+    let mut event = event.clone();
+    event::to_stored(&mut event);
+    event
+}
+
+pub const EVENT: Strategy =
+    Strategy { name: Name::PathSegment, validate: validation::event::event, allow_create_on_update: true, ..GENERIC };
 
 pub const LIMIT_RANGE: Strategy = Strategy {
-    validate: validation::core::limit_range,
+    validate: validation::limit_range::limit_range,
     default: core::limit_range,
     allow_create_on_update: true,
     ..GENERIC
@@ -99,10 +117,17 @@ fn namespace_update(new: &mut Value, old: &Value) {
     new["spec"] = old.get("spec").cloned().unwrap_or_else(|| json!({}));
 }
 
-pub const NODE: Strategy = Strategy { validate: validation::core::node, default: core::node, ..GENERIC };
+pub const NODE: Strategy = Strategy {
+    validate: validation::core::node,
+    validate_update: validation::core::node_update,
+    default: core::node,
+    status_on_create: true,
+    ..GENERIC
+};
 
 pub const PERSISTENT_VOLUME: Strategy = Strategy {
     validate: validation::core::persistent_volume,
+    validate_update: validation::core::persistent_volume_update,
     default: volume::persistent_volume,
     prepare_create: volume_create,
     ..GENERIC
@@ -125,7 +150,11 @@ fn claim_create(claim: &mut Value) {
     claim["status"] = json!({"phase": "Pending"});
 }
 
-pub const RESOURCE_QUOTA: Strategy = Strategy { validate: validation::core::resource_quota, ..GENERIC };
+pub const RESOURCE_QUOTA: Strategy = Strategy {
+    validate: validation::quota::resource_quota,
+    validate_update: validation::quota::resource_quota_update,
+    ..GENERIC
+};
 
 pub const SERVICE_ACCOUNT: Strategy =
     Strategy { prepare_create: secret_references, prepare_update: |new, _| secret_references(new), ..GENERIC };

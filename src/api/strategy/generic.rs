@@ -22,7 +22,7 @@ pub fn default(resource: &Resource, object: &mut Value) {
 /// The caller sets name (of `generateName`), namespace, uid and creation timestamp before, and the resource version
 /// when it writes.
 pub fn prepare_create(resource: &Resource, new: &mut Value) {
-    let Strategy { generation, prepare_create, .. } = *resource.strategy;
+    let Strategy { generation, prepare_create, status_on_create, .. } = *resource.strategy;
     let metadata = object::metadata_mut(new);
     for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         metadata.remove(field);
@@ -30,7 +30,7 @@ pub fn prepare_create(resource: &Resource, new: &mut Value) {
     if generation {
         metadata.insert("generation".into(), 1.into());
     }
-    if resource.has_status() {
+    if resource.has_status() && !status_on_create {
         reset_status(resource, new, None);
     }
     prepare_create(new);

@@ -10,9 +10,15 @@ use crate::defaults::{
 };
 use crate::object;
 use crate::validation::{
-    admissionregistration as admission_rules, apiextensions as extension_rules, autoscaling as autoscaling_rules,
-    policy as rules,
+    admissionregistration as admission_rules, apiextensions as extension_rules, apiregistration as registration_rules,
+    autoscaling as autoscaling_rules, flowcontrol as flow_rules, networking as network_rules, policy as rules,
+    storage as storage_rules,
 };
+
+/// A kind of which an update has to say which version it is of.
+const VERSIONED: Strategy = Strategy { allow_unconditional_update: false, ..GENERIC };
+/// The same, with a generation that counts changes.
+const VERSIONED_AND_COUNTED: Strategy = Strategy { generation: true, ..VERSIONED };
 
 /// Nothing special, but a generation that counts changes.
 pub const COUNTED: Strategy = Strategy { generation: true, ..GENERIC };
@@ -27,10 +33,16 @@ pub const HORIZONTAL_POD_AUTOSCALER_V1: Strategy = Strategy {
 pub const HORIZONTAL_POD_AUTOSCALER_V2: Strategy =
     Strategy { validate: autoscaling_rules::v2, default: autoscaling::v2, ..GENERIC };
 
-pub const INGRESS: Strategy = Strategy { validate: rules::ingress, ..COUNTED };
-pub const INGRESS_CLASS: Strategy = Strategy { default: networking::ingress_class, ..COUNTED };
+pub const INGRESS: Strategy =
+    Strategy { validate: network_rules::ingress, validate_create: network_rules::ingress_create, ..COUNTED };
+pub const INGRESS_CLASS: Strategy = Strategy {
+    default: networking::ingress_class,
+    validate: network_rules::ingress_class,
+    validate_update: network_rules::ingress_class_update,
+    ..COUNTED
+};
 pub const NETWORK_POLICY: Strategy =
-    Strategy { validate: rules::network_policy, default: networking::network_policy, ..COUNTED };
+    Strategy { validate: network_rules::network_policy, default: networking::network_policy, ..COUNTED };
 pub const ENDPOINT_SLICE: Strategy = Strategy {
     validate: rules::endpoint_slice,
     validate_update: rules::endpoint_slice_update,
@@ -40,7 +52,14 @@ pub const ENDPOINT_SLICE: Strategy = Strategy {
     },
     ..COUNTED
 };
-pub const IP_ADDRESS: Strategy = Strategy { name: Name::PathSegment, ..GENERIC };
+pub const IP_ADDRESS: Strategy = Strategy {
+    name: Name::Address,
+    validate: network_rules::ip_address,
+    validate_update: network_rules::ip_address_update,
+    ..GENERIC
+};
+pub const SERVICE_CIDR: Strategy =
+    Strategy { validate: network_rules::service_cidr, validate_update: network_rules::service_cidr_update, ..GENERIC };
 
 /// Names of roles may hold what names of objects may not, such as `system:node`.
 pub const ROLE: Strategy = Strategy { validate: rules::role, name: Name::PathSegment, ..GENERIC };
@@ -54,48 +73,78 @@ pub const ROLE_BINDING: Strategy = Strategy {
 };
 pub const CLUSTER_ROLE_BINDING: Strategy = Strategy { validate: rules::cluster_role_binding, ..ROLE_BINDING };
 
-pub const POD_DISRUPTION_BUDGET: Strategy = Strategy { validate: rules::pod_disruption_budget, ..COUNTED };
+pub const POD_DISRUPTION_BUDGET: Strategy =
+    Strategy { validate: rules::pod_disruption_budget, ..VERSIONED_AND_COUNTED };
 pub const RUNTIME_CLASS: Strategy =
-    Strategy { validate: rules::runtime_class, validate_update: rules::runtime_class_update, ..GENERIC };
+    Strategy { validate: rules::runtime_class, validate_update: rules::runtime_class_update, ..VERSIONED };
 
 pub const STORAGE_CLASS: Strategy = Strategy {
-    validate: rules::storage_class,
-    validate_update: rules::storage_class_update,
+    validate: storage_rules::storage_class,
+    validate_update: storage_rules::storage_class_update,
     default: storage::storage_class,
     ..GENERIC
 };
-pub const CSI_DRIVER: Strategy = Strategy { default: storage::csi_driver, ..GENERIC };
+pub const VOLUME_ATTRIBUTES_CLASS: Strategy = Strategy {
+    validate: storage_rules::volume_attributes_class,
+    validate_update: storage_rules::volume_attributes_class_update,
+    ..VERSIONED
+};
+pub const CSI_DRIVER: Strategy = Strategy {
+    default: storage::csi_driver,
+    validate: storage_rules::csi_driver,
+    validate_update: storage_rules::csi_driver_update,
+    ..VERSIONED
+};
+pub const CSI_NODE: Strategy =
+    Strategy { validate: storage_rules::csi_node, validate_update: storage_rules::csi_node_update, ..VERSIONED };
+pub const CSI_STORAGE_CAPACITY: Strategy = Strategy {
+    validate: storage_rules::csi_storage_capacity,
+    validate_update: storage_rules::csi_storage_capacity_update,
+    ..VERSIONED
+};
+pub const VOLUME_ATTACHMENT: Strategy = Strategy {
+    validate: storage_rules::volume_attachment,
+    validate_update: storage_rules::volume_attachment_update,
+    ..VERSIONED
+};
 pub const PRIORITY_CLASS: Strategy = Strategy {
     validate: rules::priority_class,
     validate_update: rules::priority_class_update,
     default: core::priority_class,
     ..COUNTED
 };
-pub const LEASE: Strategy = Strategy { validate: rules::lease, allow_create_on_update: true, ..GENERIC };
+pub const LEASE: Strategy = Strategy { validate: rules::lease, allow_create_on_update: true, ..VERSIONED };
 
 pub const VALIDATING_WEBHOOKS: Strategy = Strategy {
     default: admissionregistration::validating_webhooks,
     validate: admission_rules::validating_webhooks,
-    ..COUNTED
+    ..VERSIONED_AND_COUNTED
 };
 pub const MUTATING_WEBHOOKS: Strategy = Strategy {
     default: admissionregistration::mutating_webhooks,
     validate: admission_rules::mutating_webhooks,
-    ..COUNTED
+    ..VERSIONED_AND_COUNTED
 };
-pub const ADMISSION_POLICY: Strategy = Strategy { default: admissionregistration::policy, ..COUNTED };
+pub const ADMISSION_POLICY: Strategy = Strategy { default: admissionregistration::policy, ..VERSIONED_AND_COUNTED };
 pub const VALIDATING_ADMISSION_POLICY: Strategy =
     Strategy { validate: crate::admission_policy::validate, ..ADMISSION_POLICY };
 pub const MUTATING_ADMISSION_POLICY: Strategy =
     Strategy { validate: crate::admission_policy::mutating::validate, ..ADMISSION_POLICY };
-pub const ADMISSION_POLICY_BINDING: Strategy = Strategy { default: admissionregistration::binding, ..COUNTED };
+pub const VALIDATING_ADMISSION_POLICY_BINDING: Strategy = Strategy {
+    default: admissionregistration::binding,
+    validate: admission_rules::validating_policy_binding,
+    ..VERSIONED_AND_COUNTED
+};
+pub const MUTATING_ADMISSION_POLICY_BINDING: Strategy =
+    Strategy { validate: admission_rules::mutating_policy_binding, ..VALIDATING_ADMISSION_POLICY_BINDING };
 
 /// Named after version and group, of which the core group's is empty: `v1.`.
 pub const API_SERVICE: Strategy = Strategy {
     default: apiextensions::api_service,
     prepare_create: api_service_create,
+    validate: registration_rules::api_service,
     name: Name::PathSegment,
-    ..GENERIC
+    ..VERSIONED
 };
 pub const CUSTOM_RESOURCE_DEFINITION: Strategy = Strategy {
     validate: extension_rules::custom_resource_definition,
@@ -104,7 +153,7 @@ pub const CUSTOM_RESOURCE_DEFINITION: Strategy = Strategy {
     default: apiextensions::custom_resource_definition,
     prepare_create: definition_create,
     prepare_update: definition_update,
-    ..COUNTED
+    ..VERSIONED_AND_COUNTED
 };
 
 /// What no other server serves is served here, and so it is available at once.
@@ -142,8 +191,18 @@ fn definition_update(new: &mut Value, _old: &Value) {
     }
 }
 
-pub const FLOW_SCHEMA: Strategy = Strategy { default: flowcontrol::flow_schema, ..COUNTED };
-pub const PRIORITY_LEVEL: Strategy = Strategy { default: flowcontrol::priority_level, ..COUNTED };
+pub const FLOW_SCHEMA: Strategy = Strategy {
+    default: flowcontrol::flow_schema,
+    validate: flow_rules::flow_schema,
+    validate_status: flow_rules::status,
+    ..COUNTED
+};
+pub const PRIORITY_LEVEL: Strategy = Strategy {
+    default: flowcontrol::priority_level,
+    validate: flow_rules::priority_level,
+    validate_status: flow_rules::status,
+    ..COUNTED
+};
 
 pub const RESOURCE_CLAIM: Strategy = Strategy { default: resource::resource_claim, ..GENERIC };
 pub const RESOURCE_CLAIM_TEMPLATE: Strategy = Strategy { default: resource::resource_claim_template, ..GENERIC };

@@ -24,10 +24,16 @@ pub(super) const APISERVICES: &[Column] = &[
 pub(super) const CERTIFICATESIGNINGREQUESTS: &[Column] = &[
     NAME,
     AGE,
-    column("SignerName", of("certificates.v1.CertificateSigningRequestSpec", "signerName")),
-    column("Requestor", of("certificates.v1.CertificateSigningRequestSpec", "username")),
+    // Kubernetes looks these up in the beta version, and the requestor under the name of another field.
+    column(
+        "SignerName",
+        Text(
+            "Requested signer for the request. It is a qualified name in the form: `scope-hostname.io/name`. If empty, it will be defaulted:\n 1. If it's a kubelet client certificate, it is assigned\n    \"kubernetes.io/kube-apiserver-client-kubelet\".\n 2. If it's a kubelet serving certificate, it is assigned\n    \"kubernetes.io/kubelet-serving\".\n 3. Otherwise, it is assigned \"kubernetes.io/legacy-unknown\".\nDistribution of trust for signers happens out of band. You can select on this field using `spec.signerName`.",
+        ),
+    ),
+    column("Requestor", Text("Base64-encoded PKCS#10 CSR data")),
     column("RequestedDuration", of("certificates.v1.CertificateSigningRequestSpec", "expirationSeconds")),
-    column("Condition", of("certificates.v1.CertificateSigningRequestStatus", "conditions")),
+    column("Condition", Text("Conditions applied to the request, such as approval or denial.")),
 ];
 pub(super) const CLUSTERROLEBINDINGS: &[Column] = &[
     NAME,
@@ -192,8 +198,17 @@ pub(super) const MUTATINGWEBHOOKCONFIGURATIONS: &[Column] = &[
     AGE,
 ];
 pub(super) const NAMESPACES: &[Column] = &[NAME, column("Status", Text("The status of the namespace")), AGE];
-pub(super) const NETWORKPOLICIES: &[Column] =
-    &[NAME, column("Pod-Selector", of("networking.v1.NetworkPolicySpec", "podSelector")), AGE];
+pub(super) const NETWORKPOLICIES: &[Column] = &[
+    NAME,
+    // The text of an older version, which is where Kubernetes looks it up; the same with ReplicaSets.
+    column(
+        "Pod-Selector",
+        Text(
+            "Selects the pods to which this NetworkPolicy object applies.  The array of ingress rules is applied to any pods selected by this field. Multiple network policies can select the same set of pods.  In this case, the ingress rules for each are combined additively. This field is NOT optional and follows standard label selector semantics. An empty podSelector matches all pods in this namespace.",
+        ),
+    ),
+    AGE,
+];
 pub(super) const NODES: &[Column] = &[
     NAME,
     column("Status", Text("The status of the node")),
@@ -286,7 +301,13 @@ pub(super) const REPLICASETS: &[Column] = &[
     AGE,
     CONTAINERS,
     IMAGES,
-    column("Selector", of("apps.v1.ReplicaSetSpec", "selector")).wide(),
+    column(
+        "Selector",
+        Text(
+            "Selector is a label query over pods that should match the replica count. If the selector is empty, it is defaulted to the labels present on the pod template. Label keys and values that must match in order to be controlled by this replica set. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
+        ),
+    )
+    .wide(),
 ];
 pub(super) const REPLICATIONCONTROLLERS: &[Column] = &[
     NAME,

@@ -193,14 +193,10 @@ fn flow_schema(object: Fields<'_>, now: Timestamp) -> Cells {
 fn priority_level(object: Fields<'_>, now: Timestamp) -> Cells {
     let number = |path: &str| object.get(path).cloned().unwrap_or_else(|| "<none>".into());
     let queuing = |field: &str| number(&format!("spec.limited.limitResponse.queuing.{field}"));
-    let shares = match object.text("spec.type") {
-        "Exempt" => number("spec.exempt.nominalConcurrencyShares"),
-        _ => number("spec.limited.nominalConcurrencyShares"),
-    };
     vec![
         object.name(),
         object.text("spec.type").into(),
-        shares,
+        number("spec.limited.nominalConcurrencyShares"),
         queuing("queues"),
         queuing("handSize"),
         queuing("queueLengthLimit"),
@@ -209,16 +205,14 @@ fn priority_level(object: Fields<'_>, now: Timestamp) -> Cells {
 }
 
 fn resource_claim(object: Fields<'_>, now: Timestamp) -> Cells {
+    let deleted = object.has("metadata.deletionTimestamp");
+    let allocated = object.has("status.allocation");
     let states = [
-        ("deleted", object.has("metadata.deletionTimestamp")),
-        ("allocated", object.has("status.allocation")),
-        ("reserved", object.count("status.reservedFor") > 0),
+        ("deleted", deleted),
+        ("pending", !allocated && !deleted),
+        ("allocated", allocated),
+        ("reserved", allocated && object.count("status.reservedFor") > 0),
     ];
     let states: Vec<_> = states.into_iter().filter(|(_, is)| *is).map(|(state, _)| state).collect();
-    let state = match states.as_slice() {
-        [] => "pending".to_owned(),
-        ["deleted"] => "deleted,pending".to_owned(),
-        states => states.join(","),
-    };
-    vec![object.name(), state.into(), object_age(object, now)]
+    vec![object.name(), states.join(",").into(), object_age(object, now)]
 }

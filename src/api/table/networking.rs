@@ -75,6 +75,9 @@ fn load_balancer(object: Fields<'_>) -> String {
 }
 
 fn endpoints(object: Fields<'_>, now: Timestamp) -> Cells {
+    if object.count("subsets") == 0 {
+        return vec![object.name(), "<none>".into(), object_age(object, now)];
+    }
     let mut found = Vec::new();
     for subset in object.list("subsets") {
         let addresses = || subset.list("addresses").map(|address| address.text("ip"));
@@ -88,14 +91,15 @@ fn endpoints(object: Fields<'_>, now: Timestamp) -> Cells {
             }));
         }
     }
-    vec![object.name(), or_none(some_of(&found, 3)).into(), object_age(object, now)]
+    vec![object.name(), some_of(&found, 3).into(), object_age(object, now)]
 }
 
 fn endpoint_slice(object: Fields<'_>, now: Timestamp) -> Cells {
     let or_unset = |text: String| if text.is_empty() { "<unset>".to_owned() } else { text };
-    let ports = object.list("ports").map(|port| match port.get("port") {
-        Some(number) => number.to_string(),
-        None => "*".to_owned(),
+    let ports = object.list("ports").map(|port| match (port.get("port"), port.get("name")) {
+        (Some(number), _) => number.to_string(),
+        (None, Some(_)) => port.text("name").to_owned(),
+        (None, None) => "*".to_owned(),
     });
     let ports: Vec<String> = ports.collect();
     let addresses: Vec<String> =
@@ -109,14 +113,26 @@ fn endpoint_slice(object: Fields<'_>, now: Timestamp) -> Cells {
     ]
 }
 
+/// How many hosts of an ingress have room.
+const HOSTS_SHOWN: usize = 3;
+
 fn ingress(object: Fields<'_>, now: Timestamp) -> Cells {
-    let mut hosts: Vec<String> = Vec::new();
-    for host in object.list("spec.rules").map(|rule| rule.text("host")).filter(|host| !host.is_empty()) {
-        if !hosts.iter().any(|known| known == host) {
-            hosts.push(host.to_owned());
+    // Those that are not shown are counted by rules, whether they name a host or not.
+    let rules = object.count("spec.rules");
+    let hosts: Vec<String> = object.list("spec.rules").map(|rule| rule.text("host").to_owned()).collect();
+    let mut shown = Vec::new();
+    let mut more = false;
+    for host in hosts {
+        more |= shown.len() == HOSTS_SHOWN;
+        if !more && !host.is_empty() {
+            shown.push(host);
         }
     }
-    let hosts = if hosts.is_empty() { "*".to_owned() } else { some_of(&hosts, 3) };
+    let hosts = match (shown.is_empty(), more) {
+        (true, _) => "*".to_owned(),
+        (false, false) => shown.join(","),
+        (false, true) => format!("{} + {} more...", shown.join(","), rules - HOSTS_SHOWN),
+    };
     vec![
         object.name(),
         object.text_or("spec.ingressClassName", "<none>").into(),

@@ -99,13 +99,36 @@ fn admission_policy(object: Fields<'_>, rules: &str, now: Timestamp) -> Cells {
 }
 
 fn admission_policy_binding(object: Fields<'_>, now: Timestamp) -> Cells {
-    let parameter = object.at("spec.paramRef").map_or_else(
-        || "<unset>".to_owned(),
-        |reference| match (reference.text("namespace"), reference.text("name")) {
-            ("", "") => reference.label_selector("selector"),
-            ("", name) => name.to_owned(),
-            (namespace, name) => format!("{namespace}/{name}"),
-        },
-    );
+    let parameter = object.at("spec.paramRef").map(|reference| {
+        let selector = reference.at("selector");
+        match (reference.text("namespace"), reference.text("name"), selector) {
+            // Whether the parameter is in a namespace at all can't be told from here.
+            ("", name, _) if !name.is_empty() => format!("*/{name}"),
+            (namespace, name, _) if !name.is_empty() => format!("{namespace}/{name}"),
+            (_, _, Some(selector)) => go_label_selector(selector),
+            (_, _, None) => "<unset>".to_owned(),
+        }
+    });
+    let parameter = parameter.unwrap_or_else(|| "<unset>".to_owned());
     vec![object.name(), object.text("spec.policyName").into(), parameter.into(), object_age(object, now)]
+}
+
+/// A label selector as Go's protobuf code writes it.
+fn go_label_selector(selector: Fields<'_>) -> String {
+    let labels = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
+    let labels: Vec<String> =
+        labels.map(|(key, value)| format!("{key}: {},", value.as_str().unwrap_or_default())).collect();
+    let expressions: Vec<String> = selector
+        .list("matchExpressions")
+        .map(|one| {
+            let values = one.texts("values").join(" ");
+            let (key, operator) = (one.text("key"), one.text("operator"));
+            format!("LabelSelectorRequirement{{Key:{key},Operator:{operator},Values:[{values}],}},")
+        })
+        .collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{}}},MatchExpressions:[]LabelSelectorRequirement{{{}}},}}",
+        labels.join(" "),
+        expressions.concat()
+    )
 }

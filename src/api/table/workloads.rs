@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::fields::{Fields, or_none};
+use super::fields::Fields;
 use super::{Cells, Printer, columns, object_age, pods};
 use crate::time::{age, human_duration, parse};
 
@@ -214,19 +214,18 @@ fn metric(spec: Fields<'_>, current: Option<Fields<'_>>) -> String {
         if shown.is_empty() { "<unknown>".to_owned() } else { shown }
     };
     let name = if resource { format!("{}: ", spec.text(&format!("{field}.name"))) } else { String::new() };
-    match spec.text(&format!("{field}.target.type")) {
-        "AverageValue" if matches!(field, "object" | "external") => {
+    let has = |kind: &str| spec.has(&format!("{field}.target.{kind}"));
+    match field {
+        "object" | "external" if has("averageValue") => {
             format!("{}/{} (avg)", now("averageValue"), target("averageValue"))
         }
-        "AverageValue" => format!("{name}{}/{}", now("averageValue"), target("averageValue")),
-        "Value" => format!("{}/{}", now("value"), target("value")),
+        "object" | "external" => format!("{}/{}", now("value"), target("value")),
+        "pods" => format!("{}/{}", now("averageValue"), target("averageValue")),
+        _ if has("averageValue") => format!("{name}{}/{}", now("averageValue"), target("averageValue")),
         _ => {
-            let current = match now("averageUtilization").as_str() {
-                "<unknown>" => "<unknown>".to_owned(),
-                percent => format!("{percent}%"),
-            };
-            let target = or_none(target("averageUtilization"));
-            format!("{name}{current}/{}", if target == "<none>" { "<auto>".to_owned() } else { format!("{target}%") })
+            let percent = |text: String| if text.starts_with('<') { text } else { format!("{text}%") };
+            let target = if has("averageUtilization") { target("averageUtilization") } else { "<auto>".to_owned() };
+            format!("{name}{}/{}", percent(now("averageUtilization")), percent(target))
         }
     }
 }

@@ -120,3 +120,61 @@ fn alone(words: &Node, what: &str, errors: &mut Errors) {
         ));
     }
 }
+
+pub fn validating_policy_binding(binding: &Value, errors: &mut Errors) {
+    let root = Node::root(binding);
+    let spec = root.field("spec");
+    policy_binding(&spec, errors);
+    let actions = spec.field("validationActions");
+    let mut seen = BTreeSet::new();
+    for action in actions.items() {
+        action.one_of(errors, &["Audit", "Deny", "Warn"]);
+        if !seen.insert(action.text()) {
+            action.duplicate(errors);
+        }
+    }
+    if seen.contains("Deny") && seen.contains("Warn") {
+        actions.invalid(errors, "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)");
+    }
+    if seen.is_empty() {
+        actions.required(errors, "");
+    }
+}
+
+pub fn mutating_policy_binding(binding: &Value, errors: &mut Errors) {
+    let root = Node::root(binding);
+    policy_binding(&root.field("spec"), errors);
+}
+
+/// What both kinds of bindings say: of which policy, and with which parameters.
+fn policy_binding(spec: &Node, errors: &mut Errors) {
+    let policy = spec.field("policyName");
+    if policy.require(errors) {
+        policy.invalid_text(errors, names::dns1123_subdomain(policy.text()));
+    }
+    let reference = spec.field("paramRef");
+    if !reference.is_set() {
+        return;
+    }
+    const BOTH: &str = "name and selector are mutually exclusive";
+    let (name, selector) = (reference.field("name"), reference.field("selector"));
+    if !name.is_empty() {
+        name.invalid_text(errors, names::path_segment(name.text()));
+        if selector.is_set() {
+            name.forbidden(errors, BOTH);
+        }
+    }
+    if selector.is_set() {
+        selector::label_selector(&selector, errors);
+        if !name.is_empty() {
+            selector.forbidden(errors, BOTH);
+        }
+    }
+    if name.is_empty() && !selector.is_set() {
+        reference.required(errors, "one of name or selector must be specified");
+    }
+    let action = reference.field("parameterNotFoundAction");
+    if action.require(errors) {
+        action.one_of(errors, &["Allow", "Deny"]);
+    }
+}

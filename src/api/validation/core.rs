@@ -5,6 +5,8 @@ use serde_json::Value;
 use super::node::{Errors, Node};
 use super::pod::{resources, volume};
 use super::{FieldError, Path, metadata, names};
+use crate::quantity::Quantity;
+use crate::{go_value, object};
 
 /// What a ConfigMap or Secret may hold altogether.
 const DATA_LIMIT: usize = 1024 * 1024;
@@ -169,88 +171,67 @@ pub fn persistent_volume(volume: &Value, errors: &mut Errors) {
     }
 }
 
+/// Where a volume is doesn't change, nor what it is mounted as.
+pub fn persistent_volume_update(new: &Value, old: &Value, errors: &mut Errors) {
+    let (new, old) = (Node::root(new), Node::root(old));
+    let (new_spec, old_spec) = (new.field("spec"), old.field("spec"));
+    if volume::SOURCES.iter().any(|source| new_spec.field(source).value != old_spec.field(source).value) {
+        let at = new_spec.field("persistentvolumesource");
+        at.forbidden(errors, "spec.persistentvolumesource is immutable after creation");
+    }
+    let mode = new_spec.field("volumeMode");
+    if mode.value != old_spec.field("volumeMode").value {
+        new.field("volumeMode").invalid_as(mode.value, errors, "field is immutable");
+    }
+}
+
 pub fn persistent_volume_claim(claim: &Value, errors: &mut Errors) {
     let root = Node::root(claim);
     volume::claim_spec(&root.field("spec"), errors);
 }
 
-/// A claim may ask for more, and nothing else.
+/// A claim that is bound may ask for more, and nothing else changes.
 pub fn persistent_volume_claim_update(new: &Value, old: &Value, errors: &mut Errors) {
-    let fixed = |object: &Value| {
-        let mut spec = object.get("spec").cloned().unwrap_or(Value::Null);
-        if let Some(fields) = spec.as_object_mut() {
-            fields.remove("resources");
-            fields.remove("volumeAttributesClassName");
-            // The volume is named once it is bound.
-            if object_text(old, "volumeName").is_empty() {
-                fields.remove("volumeName");
-            }
-        }
-        spec
-    };
-    if fixed(new) != fixed(old) {
-        let root = Node::root(new);
-        root.field("spec").forbidden(
+    let root = Node::root(new);
+    let spec = root.field("spec");
+    let (mut wanted, mut was) = (spec.value.clone(), old.get("spec").cloned().unwrap_or(Value::Null));
+    let storage = ["resources", "requests", "storage"];
+    let size = |spec: &Value| object::at(spec, &storage).cloned().unwrap_or(Value::Null);
+    let quantity = |value: &Value| value.as_str().and_then(|text| text.parse::<Quantity>().ok()).unwrap_or_default();
+    let (asked, had) = (size(&wanted), size(&was));
+    // The volume is named once.
+    if object::text(&was, &["volumeName"]).unwrap_or_default().is_empty() {
+        copy(&mut was, &wanted, "volumeName");
+    }
+    copy(&mut was, &wanted, "volumeAttributesClassName");
+    if object::text(new, &["status", "phase"]) == Some("Bound")
+        && let Some(requests) = wanted.pointer_mut("/resources/requests").and_then(Value::as_object_mut)
+    {
+        requests.insert("storage".to_owned(), had.clone());
+    }
+    if wanted != was {
+        let difference = go_value::difference("PersistentVolumeClaimSpec", &was, &wanted);
+        spec.forbidden(
             errors,
-            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+            format!(
+                "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{difference}"
+            ),
         );
     }
-}
-
-fn object_text<'a>(object: &'a Value, field: &str) -> &'a str {
-    crate::object::text(object, &["spec", field]).unwrap_or_default()
-}
-
-pub fn limit_range(range: &Value, errors: &mut Errors) {
-    let root = Node::root(range);
-    let spec = root.field("spec");
-    for limit in spec.field("limits").items() {
-        let kind = limit.field("type");
-        kind.invalid_text(errors, names::qualified_name(kind.text()));
-        for bound in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
-            for (name, amount) in limit.field(bound).entries() {
-                resources::resource_name(name, &amount, errors);
-                resources::quantity_value(name, &amount, errors);
-            }
-        }
-        let amount = |bound: &str, name: &str| {
-            limit.value.get(bound)?.get(name)?.as_str()?.parse::<crate::quantity::Quantity>().ok()
-        };
-        for (name, at) in limit.field("min").entries() {
-            if let (Some(min), Some(max)) = (amount("min", name), amount("max", name))
-                && min > max
-            {
-                let message = format!("min value {} is greater than max value {}", min, max);
-                errors.push(FieldError::invalid(&at.path, at.text(), message));
-            }
-        }
+    let capacity = object::at(old, &["status", "capacity", "storage"]).map(quantity).unwrap_or_default();
+    if quantity(&asked) < quantity(&had) && (quantity(&asked) <= capacity || capacity == Quantity::ZERO) {
+        let resources = spec.field("resources");
+        let requests = resources.field("requests");
+        requests.field("storage").forbidden(errors, "field can not be less than status.capacity");
     }
 }
 
-pub fn resource_quota(quota: &Value, errors: &mut Errors) {
-    let root = Node::root(quota);
-    let spec = root.field("spec");
-    for (name, amount) in spec.field("hard").entries() {
-        if !name.starts_with("count/") && !name.contains(".storageclass.") {
-            resources::resource_name(name, &amount, errors);
-        }
-        resources::quantity_value(name, &amount, errors);
-    }
-    for scope in spec.field("scopes").items() {
-        let scopes = [
-            "BestEffort",
-            "CrossNamespacePodAffinity",
-            "NotBestEffort",
-            "NotTerminating",
-            "PriorityClass",
-            "Terminating",
-            "VolumeAttributesClass",
-        ];
-        if !scopes.contains(&scope.text()) {
-            let scopes = spec.field("scopes");
-            errors.push(FieldError::invalid(&scopes.path, scopes.value, "unsupported scope"));
-        }
-    }
+fn copy(to: &mut Value, from: &Value, field: &str) {
+    let Some(fields) = to.as_object_mut() else { return };
+    match from.get(field) {
+        Some(value) => fields.insert(field.to_owned(), value.clone()),
+        None => fields.remove(field),
+    };
 }
 
 pub fn node(node: &Value, errors: &mut Errors) {
@@ -267,6 +248,18 @@ pub fn node(node: &Value, errors: &mut Errors) {
     }
     for range in spec.field("podCIDRs").items() {
         range.invalid_text(errors, names::cidr(range.text()));
+    }
+}
+
+/// Who a node is, and which addresses its pods have, is said once.
+pub fn node_update(new: &Value, old: &Value, errors: &mut Errors) {
+    let (new, old) = (Node::root(new), Node::root(old));
+    let (new_spec, old_spec) = (new.field("spec"), old.field("spec"));
+    for (field, told_as) in [("podCIDRs", "podCIDR"), ("providerID", "providerID")] {
+        let (value, was) = (new_spec.field(field), old_spec.field(field));
+        if !was.is_empty() && value.value != was.value {
+            value.forbidden(errors, format!("node updates may not change {told_as} except from \"\" to valid"));
+        }
     }
 }
 

@@ -25,6 +25,7 @@ pub fn name_errors(kind: Name, name: &str, prefix: bool) -> Vec<String> {
         Name::Label => names::dns1123_label(name),
         Name::Rfc1035Label => names::dns1035_label(name),
         Name::PathSegment => names::path_segment(name),
+        Name::Address => names::canonical_ip(name).into_iter().collect(),
     }
 }
 

@@ -276,6 +276,39 @@ pub fn cidr(text: &str) -> Option<&'static str> {
     (!fits).then_some("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")
 }
 
+/// An address as it is usually written: fields that were added to Kubernetes later take no other.
+pub fn canonical_ip(text: &str) -> Option<String> {
+    if let Some(message) = ip_address(text) {
+        return Some(message.to_owned());
+    }
+    let ip: std::net::IpAddr = text.parse().ok()?;
+    match ip {
+        std::net::IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => {
+            Some("must not be an IPv4-mapped IPv6 address".to_owned())
+        }
+        ip if ip.to_string() != text => Some(format!("must be in canonical form (\"{ip}\")")),
+        _ => None,
+    }
+}
+
+/// A range as it is usually written, with nothing set beyond its prefix.
+pub fn canonical_cidr(text: &str) -> Option<String> {
+    if let Some(message) = cidr(text) {
+        return Some(message.to_owned());
+    }
+    let (address, length) = text.split_once('/')?;
+    let (address, bits): (std::net::IpAddr, u32) = (address.parse().ok()?, length.parse().ok()?);
+    let beyond = match address {
+        std::net::IpAddr::V4(ip) => u128::from(u32::from(ip)) << 96 << bits,
+        std::net::IpAddr::V6(ip) => u128::from(ip).checked_shl(bits).unwrap_or(0),
+    };
+    if beyond != 0 {
+        return Some("must not have bits set beyond the prefix length".to_owned());
+    }
+    let canonical = format!("{address}/{bits}");
+    (canonical != text).then(|| format!("must be in canonical form (\"{canonical}\")"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,5 +351,9 @@ mod tests {
         );
         assert_eq!(dns1123_label("a.b"), ["must not contain dots"]);
         assert!(cidr("10.0.0.0/33").is_some() && cidr("x").is_some());
+        assert_eq!(canonical_cidr("10.0.0.0/8"), None);
+        assert_eq!(canonical_cidr("fd00::/128"), None);
+        assert!(canonical_cidr("10.0.0.1/8").is_some_and(|why| why.contains("beyond the prefix")));
+        assert!(canonical_ip("FD00::1").is_some_and(|why| why.ends_with("(\"fd00::1\")")));
     }
 }

@@ -11,7 +11,7 @@ use k3s_api::strategy::generic;
 use k3s_api::{object, presence};
 use serde_json::Value;
 
-use super::{input, managed, settle};
+use super::{input, managed, requestor, settle};
 use crate::Body;
 use crate::admission::Operation;
 use crate::authorization::escalation;
@@ -80,6 +80,7 @@ pub(crate) async fn store(call: &Call, mut value: Value, options: &WriteOptions)
             object::set_metadata(&mut new, "name", &object::generated_name(base));
         }
         complete(row, &mut new);
+        requestor::note(call, &mut new);
         let errors = generic::validate(row, &new);
         if !errors.is_empty() {
             let causes = errors.into_iter().map(Into::into).collect();

@@ -26,8 +26,7 @@ impl Selection {
             options.label_selector.parse().map_err(|error: k3s_api::selector::Error| bad(&error))?;
         let fields: fields::Selector =
             options.field_selector.parse().map_err(|error: k3s_api::selector::Error| bad(&error))?;
-        let own: Vec<&str> = row.selectable_fields.iter().map(|field| &*field.path).collect();
-        fields.check(&own).map_err(|error| bad(&error))?;
+        fields.check(row).map_err(|error| bad(&error))?;
         Ok(Self { labels, fields })
     }
 

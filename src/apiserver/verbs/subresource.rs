@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use k3s_api::decode::{self, FieldValidation};
 use k3s_api::defaults::pod::qos_class;
+use k3s_api::go_value;
 use k3s_api::patch::{self, PatchType};
 use k3s_api::resource::Resource;
 use k3s_api::schema;
@@ -46,7 +47,13 @@ pub(crate) fn prepare(name: &str, row: &Resource, new: &mut Value, old: &Value) 
         validation::metadata::validate_update(new, old, &mut errors);
         return Ok(errors);
     }
-    if matches!(name, "approval" | "binding") {
+    if name == "approval" {
+        let mut errors = Vec::new();
+        (row.strategy.prepare_status)(new, old);
+        (row.strategy.validate_status)(new, old, &mut errors);
+        return Ok(errors);
+    }
+    if name == "binding" {
         return Ok(Vec::new());
     }
     let prepared = new.clone();
@@ -79,12 +86,14 @@ fn check_ephemeral(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     for container in list(old) {
         let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
         let what = match wanted.iter().find(|other| other.get("name") == container.get("name")) {
-            None => "removed",
-            Some(other) if *other != container => "changed",
+            None => "removed\n".to_owned(),
+            Some(other) if *other != container => {
+                format!("changed\n{}", go_value::difference("EphemeralContainer", &container, other))
+            }
             Some(_) => continue,
         };
         let spec = validation::Path::new("spec");
-        let why = format!("existing ephemeral containers {name:?} may not be {what}\n");
+        let why = format!("existing ephemeral containers {name:?} may not be {what}");
         errors.push(FieldError::forbidden(&spec.child("ephemeralContainers"), why));
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::go_value;
 use crate::validation::FieldError;
 use crate::validation::Path;
 use crate::validation::node::{Errors, Node};
@@ -28,8 +29,10 @@ pub fn update(new: &Value, old: &Value, errors: &mut Errors) {
     }
     deadline(&new_spec.field("activeDeadlineSeconds"), &old_spec.field("activeDeadlineSeconds"), errors);
     tolerations(&new_spec.field("tolerations"), &old_spec.field("tolerations"), errors);
-    if fixed(new_spec.value, old_spec.value) != fixed(old_spec.value, old_spec.value) {
-        errors.push(FieldError::forbidden(&Path::new("spec"), MUTABLE));
+    let wanted = fixed(new_spec.value, old_spec.value);
+    if &wanted != old_spec.value {
+        let difference = go_value::difference("PodSpec", old_spec.value, &wanted);
+        errors.push(FieldError::forbidden(&Path::new("spec"), format!("{MUTABLE}\n{difference}")));
     }
 }
 
@@ -107,11 +110,11 @@ mod tests {
     fn an_image_may_change_and_a_command_not() {
         assert!(messages(|pod| pod["spec"]["containers"][0]["image"] = json!("j")).is_empty());
         assert!(messages(|pod| pod["spec"]["tolerations"] = json!([{"operator": "Exists"}])).is_empty());
-        assert_eq!(
-            messages(|pod| pod["spec"]["containers"][0]["command"] = json!(["x"])),
-            [format!("spec: Forbidden: {MUTABLE}")]
-        );
-        assert_eq!(messages(|pod| pod["spec"]["nodeName"] = json!("b")), [format!("spec: Forbidden: {MUTABLE}")]);
+        let command = messages(|pod| pod["spec"]["containers"][0]["command"] = json!(["x"]));
+        assert!(command[0].starts_with(&format!("spec: Forbidden: {MUTABLE}\n@@ ")), "{command:?}");
+        assert!(command[0].contains("-   \"Command\": null,\n+   \"Command\": [\n+    \"x\"\n+   ],\n"), "{command:?}");
+        let node = messages(|pod| pod["spec"]["nodeName"] = json!("b"));
+        assert!(node[0].contains("- \"NodeName\": \"a\",\n+ \"NodeName\": \"b\",\n"), "{node:?}");
         assert_eq!(
             messages(|pod| pod["spec"]["containers"] = json!([])),
             ["spec.containers: Forbidden: pod updates may not add or remove containers"]

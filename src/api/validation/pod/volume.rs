@@ -7,7 +7,7 @@ use crate::validation::node::{Errors, Node};
 use crate::validation::number;
 
 /// The sources of a volume, in the order in which Kubernetes looks at them.
-const SOURCES: [&str; 31] = [
+pub const SOURCES: [&str; 31] = [
     "emptyDir",
     "hostPath",
     "gitRepo",

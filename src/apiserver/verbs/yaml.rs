@@ -1,0 +1,162 @@
+//! YAML as Kubernetes reads it: version 1.1, in which `y`, `no` and `off` are truth values, and the keys of a map texts
+//! whatever they look like.
+
+use std::fmt;
+
+use k3s_api::number;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// A document as JSON.
+pub(super) struct Document(pub Value);
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader).map(Self)
+    }
+}
+
+struct Reader;
+
+impl<'de> DeserializeSeed<'de> for Reader {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element_seed(Reader)? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut entries = Map::new();
+        while let Some(Key(key)) = map.next_key()? {
+            entries.insert(key, map.next_value_seed(Reader)?);
+        }
+        Ok(Value::Object(entries))
+    }
+}
+
+/// A key: the text of what it is read as.
+struct Key(String);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = deserializer.deserialize_any(Reader)?;
+        Ok(Self(match value {
+            Value::String(text) => text,
+            Value::Number(number) if number.is_f64() => number::shortest(number.as_f64().unwrap_or_default()),
+            value => value.to_string(),
+        }))
+    }
+}
+
+/// What is wrong with a text, in the words of the library that Kubernetes reads YAML with, as far as they are known.
+pub(super) fn complaint(text: &str, error: &str) -> String {
+    let line = || {
+        let number = error.split("line ").nth(1)?.split(|c: char| !c.is_ascii_digit()).next()?;
+        number.parse::<usize>().ok()
+    };
+    // What is not closed is noticed at the end, unless it began below the first line.
+    let opened = |line: usize| if line > 1 { line - 1 } else { text.lines().count() };
+    let found = [
+        ("unclosed bracket '['", "did not find expected ',' or ']'", true),
+        ("unclosed bracket '{'", "did not find expected ',' or '}'", true),
+        ("mapping values are not allowed in this context", "mapping values are not allowed in this context", false),
+        ("found character that cannot start any token", "found character that cannot start any token", false),
+    ];
+    let known = found.iter().find(|(ours, ..)| error.contains(ours)).zip(line());
+    match known {
+        Some(((_, theirs, true), line)) => format!("yaml: line {}: {theirs}", opened(line)),
+        Some(((_, theirs, false), line)) => format!("yaml: line {line}: {theirs}"),
+        None => format!("yaml: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(text: &str) -> Value {
+        serde_saphyr::from_str::<Document>(text).map(|document| document.0).unwrap_or_default()
+    }
+
+    #[test]
+    fn truth_has_many_words() {
+        assert_eq!(
+            read("a: y\nb: 'y'\nc: off\nd: \"no\"\ne: yes\nf: true\ng: yo\n"),
+            json!({"a": true, "b": "y", "c": false, "d": "no", "e": true, "f": true, "g": "yo"})
+        );
+    }
+
+    #[test]
+    fn errors_read_as_in_kubernetes() {
+        let error = |text: &str| {
+            let error = serde_saphyr::from_str::<Document>(text).err().map(|error| error.to_string());
+            complaint(text, &error.unwrap_or_default())
+        };
+        assert_eq!(error("a: [b"), "yaml: line 1: did not find expected ',' or ']'");
+        assert_eq!(error("a: {b: c"), "yaml: line 1: did not find expected ',' or '}'");
+        assert_eq!(error("a: 1\nb:\n- [c\n"), "yaml: line 2: did not find expected ',' or ']'");
+    }
+
+    #[test]
+    fn keys_are_texts() {
+        assert_eq!(
+            read("y: 1\n'n': 2\n3: a\n1.5: b\nplain: {no: [x, 4, null]}\n"),
+            json!({"true": 1, "n": 2, "3": "a", "1.5": "b", "plain": {"false": ["x", 4, null]}})
+        );
+    }
+}
