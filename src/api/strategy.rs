@@ -34,8 +34,10 @@ pub struct Strategy {
     pub validate_update: fn(new: &Value, old: &Value, &mut Vec<FieldError>),
     /// The same for the `status` subresource.
     pub validate_status: fn(new: &Value, old: &Value, &mut Vec<FieldError>),
-    /// What is odd about an object and still taken, for Warning headers.
+    /// What is odd about a new object and still taken, for Warning headers.
     pub warnings: fn(&Value) -> Vec<String>,
+    /// The same of an object as an update leaves it.
+    pub update_warnings: fn(new: &Value, old: &Value) -> Vec<String>,
     /// That the resource should not be used any more, for a Warning header on every answer; empty if it should.
     pub deprecated: &'static str,
     /// An object of a version that is not stored, in the one that is (see [`crate::conversion`]).
@@ -87,6 +89,7 @@ pub const GENERIC: Strategy = Strategy {
     validate_update: |_, _, _| {},
     validate_status: |_, _, _| {},
     warnings: |_| Vec::new(),
+    update_warnings: |_, _| Vec::new(),
     deprecated: "",
     to_stored: |_| {},
     from_stored: |_| {},

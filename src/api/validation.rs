@@ -27,6 +27,7 @@ pub mod selector;
 pub mod service;
 pub mod storage;
 pub mod structural_schema;
+pub mod warnings;
 pub mod webhook;
 pub mod workload;
 

@@ -69,7 +69,7 @@ fn parse(body: &[u8]) -> Result<Value, String> {
 }
 
 /// A patch that is JSON of another type than `wanted`, in Go's words.
-fn wrong_type(patch: &Value, wanted: &str) -> String {
+pub(crate) fn wrong_type(patch: &Value, wanted: &str) -> String {
     let found = match patch {
         Value::Null => "null",
         Value::Bool(_) => "bool",

@@ -8,6 +8,7 @@ use crate::defaults::{core, pod, service, volume, workload};
 use crate::validation;
 
 pub const POD: Strategy = Strategy {
+    warnings: validation::warnings::pod,
     validate: validation::pod::pod,
     validate_create: validation::pod::only_created,
     validate_update: validation::pod::update::update,
@@ -26,6 +27,8 @@ pub const POD_TEMPLATE: Strategy = Strategy {
 };
 
 pub const REPLICATION_CONTROLLER: Strategy = Strategy {
+    warnings: validation::warnings::workload,
+    update_warnings: validation::warnings::changed_template,
     validate: validation::workload::replication_controller,
     default: workload::replication_controller,
     generation: true,
@@ -34,6 +37,7 @@ pub const REPLICATION_CONTROLLER: Strategy = Strategy {
 
 pub const SERVICE: Strategy = Strategy {
     warnings: validation::service::warnings,
+    update_warnings: |new, _| validation::service::warnings(new),
     validate: validation::service::service,
     validate_update: validation::service::update,
     validate_status: validation::service::status,
@@ -126,6 +130,8 @@ pub const NODE: Strategy = Strategy {
 };
 
 pub const PERSISTENT_VOLUME: Strategy = Strategy {
+    warnings: validation::warnings::persistent_volume,
+    update_warnings: |new, _| validation::warnings::persistent_volume(new),
     validate: validation::core::persistent_volume,
     validate_update: validation::core::persistent_volume_update,
     default: volume::persistent_volume,
@@ -139,6 +145,8 @@ fn volume_create(volume: &mut Value) {
 }
 
 pub const PERSISTENT_VOLUME_CLAIM: Strategy = Strategy {
+    warnings: validation::warnings::persistent_volume_claim,
+    update_warnings: |new, _| validation::warnings::persistent_volume_claim(new),
     validate: validation::core::persistent_volume_claim,
     validate_update: validation::core::persistent_volume_claim_update,
     default: volume::persistent_volume_claim,

@@ -33,8 +33,13 @@ pub const HORIZONTAL_POD_AUTOSCALER_V1: Strategy = Strategy {
 pub const HORIZONTAL_POD_AUTOSCALER_V2: Strategy =
     Strategy { validate: autoscaling_rules::v2, default: autoscaling::v2, ..GENERIC };
 
-pub const INGRESS: Strategy =
-    Strategy { validate: network_rules::ingress, validate_create: network_rules::ingress_create, ..COUNTED };
+pub const INGRESS: Strategy = Strategy {
+    warnings: crate::validation::warnings::ingress,
+    update_warnings: |new, _| crate::validation::warnings::ingress(new),
+    validate: network_rules::ingress,
+    validate_create: network_rules::ingress_create,
+    ..COUNTED
+};
 pub const INGRESS_CLASS: Strategy = Strategy {
     default: networking::ingress_class,
     validate: network_rules::ingress_class,

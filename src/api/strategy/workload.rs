@@ -8,6 +8,8 @@ use crate::object;
 use crate::validation;
 
 pub const DEPLOYMENT: Strategy = Strategy {
+    warnings: validation::warnings::workload,
+    update_warnings: validation::warnings::changed_template,
     validate: validation::workload::deployment,
     validate_update: validation::workload::selector_is_immutable,
     default: workload::deployment,
@@ -17,6 +19,8 @@ pub const DEPLOYMENT: Strategy = Strategy {
 };
 
 pub const REPLICA_SET: Strategy = Strategy {
+    warnings: validation::warnings::workload,
+    update_warnings: validation::warnings::changed_template,
     validate: validation::workload::replica_set,
     validate_update: validation::workload::selector_is_immutable,
     default: workload::replica_set,
@@ -25,6 +29,8 @@ pub const REPLICA_SET: Strategy = Strategy {
 };
 
 pub const STATEFUL_SET: Strategy = Strategy {
+    warnings: validation::warnings::template,
+    update_warnings: validation::warnings::changed_template,
     validate: validation::workload::stateful_set,
     validate_update: validation::workload::stateful_set_update,
     default: workload::stateful_set,
@@ -39,6 +45,8 @@ pub const CONTROLLER_REVISION: Strategy = Strategy {
 };
 
 pub const DAEMON_SET: Strategy = Strategy {
+    warnings: validation::warnings::template,
+    update_warnings: validation::warnings::changed_template,
     validate: validation::workload::daemon_set,
     validate_update: validation::workload::selector_is_immutable,
     default: daemon_set_default,
@@ -72,6 +80,8 @@ fn daemon_set_update(new: &mut Value, old: &Value) {
 }
 
 pub const JOB: Strategy = Strategy {
+    warnings: validation::warnings::workload,
+    update_warnings: validation::warnings::changed_template,
     validate: validation::job::job,
     validate_update: validation::job::job_update,
     default: workload::job,
@@ -103,5 +113,11 @@ fn job_create(job: &mut Value) {
     defaults::fill(defaults::object(job, "metadata"), "labels", labels);
 }
 
-pub const CRON_JOB: Strategy =
-    Strategy { validate: validation::job::cron_job, default: workload::cron_job, generation: true, ..GENERIC };
+pub const CRON_JOB: Strategy = Strategy {
+    warnings: validation::warnings::cron_job,
+    update_warnings: validation::warnings::changed_cron_job,
+    validate: validation::job::cron_job,
+    default: workload::cron_job,
+    generation: true,
+    ..GENERIC
+};

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::node::{Errors, Node};
-use super::pod::{resources, volume};
-use super::{FieldError, Path, metadata, names};
+use super::pod::volume;
+use super::{FieldError, Path, Verbatim, metadata, names, number};
 use crate::quantity::Quantity;
 use crate::{go_value, object};
 
@@ -88,8 +88,14 @@ pub fn secret(secret: &Value, errors: &mut Errors) {
                 errors.push(FieldError::required(&annotations.path.key(key), ""));
             }
         }
-        "kubernetes.io/dockercfg" => require(&[".dockercfg"], errors),
-        "kubernetes.io/dockerconfigjson" => require(&[".dockerconfigjson"], errors),
+        "kubernetes.io/dockercfg" => {
+            require(&[".dockercfg"], errors);
+            docker_config(&data, ".dockercfg", errors);
+        }
+        "kubernetes.io/dockerconfigjson" => {
+            require(&[".dockerconfigjson"], errors);
+            docker_config(&data, ".dockerconfigjson", errors);
+        }
         "kubernetes.io/basic-auth" if data.value.get("username").is_none() && data.value.get("password").is_none() => {
             require(&["username", "password"], errors);
         }
@@ -97,6 +103,19 @@ pub fn secret(secret: &Value, errors: &mut Errors) {
         "kubernetes.io/tls" => require(&["tls.crt", "tls.key"], errors),
         _ => {}
     }
+}
+
+/// Credentials of registries are a map in JSON. What they are is not told to those who read errors.
+fn docker_config(data: &Node, key: &str, errors: &mut Errors) {
+    use base64::Engine;
+    let Some(text) = data.value.get(key).and_then(Value::as_str) else { return };
+    let config = base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default();
+    let why = match serde_json::from_slice::<Value>(&config) {
+        Ok(Value::Object(_) | Value::Null) => return,
+        Ok(other) => crate::patch::wrong_type(&other, "map[string]interface {}"),
+        Err(error) => crate::decode::syntax::error(&config).unwrap_or_else(|| error.to_string()),
+    };
+    errors.push(FieldError::invalid(&data.path.key(key), "<secret contents redacted>", why));
 }
 
 pub fn secret_update(new: &Value, old: &Value, errors: &mut Errors) {
@@ -145,13 +164,15 @@ pub fn persistent_volume(volume: &Value, errors: &mut Errors) {
     if capacity.is_empty() {
         capacity.required(errors, "");
     }
-    for (name, amount) in capacity.entries() {
-        resources::quantity_value(name, &amount, errors);
-        if name != "storage" {
-            errors.push(FieldError::not_supported(&amount.path, &*capacity.value.to_string(), &["storage"]));
-        } else {
-            volume::positive_quantity(&amount, errors);
+    if capacity.value.get("storage").is_none() || capacity.map().is_some_and(|amounts| amounts.len() > 1) {
+        let shown = Verbatim(capacity.value.to_string());
+        errors.push(FieldError::not_supported(&capacity.path, shown, &["storage"]));
+    }
+    for (_, amount) in capacity.entries() {
+        if number::quantity(&amount).is_negative() {
+            amount.invalid(errors, "must be a valid resource quantity");
         }
+        volume::positive_quantity(&amount, errors);
     }
     let policy = spec.field("persistentVolumeReclaimPolicy");
     if !policy.is_empty() {
@@ -165,9 +186,21 @@ pub fn persistent_volume(volume: &Value, errors: &mut Errors) {
         }
     }
     volume::source(&spec, errors);
+    if spec.field("local").is_set() && !affinity.is_set() {
+        affinity.required(errors, "Local volume requires node affinity");
+    }
+    let host = spec.field("hostPath");
+    let is_root = host.is_set() && host.field("path").text().split('/').all(|step| matches!(step, "" | "."));
+    if is_root && policy.text() == "Recycle" {
+        policy.forbidden(errors, "may not be 'recycle' for a hostPath mount of '/'");
+    }
     let class = spec.field("storageClassName");
     if !class.is_empty() {
         class.invalid_text(errors, names::dns1123_subdomain(class.text()));
+    }
+    let mode = spec.field("volumeMode");
+    if mode.is_set() {
+        mode.one_of(errors, &["Block", "Filesystem"]);
     }
 }
 

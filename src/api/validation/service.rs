@@ -105,11 +105,13 @@ fn ports_differ(ports: &Node, kind: &str, errors: &mut Errors) {
         let same =
             |other: &Node| ["protocol", "port"].iter().all(|field| other.field(field).value == port.field(field).value);
         if ports.items().take(index).any(|other| same(&other)) {
-            let mut shown = serde_json::Map::new();
-            for field in ["port", "protocol"] {
-                shown.insert(field.into(), port.field(field).value.clone());
-            }
-            errors.push(FieldError::duplicate(&port.path, &Value::Object(shown)));
+            // Nothing but these two is the same.
+            let shown = format!(
+                r#"{{"Name":"","Protocol":{},"AppProtocol":null,"Port":{},"TargetPort":0,"NodePort":0}}"#,
+                port.field("protocol").value,
+                port.field("port").value
+            );
+            errors.push(FieldError::duplicate(&port.path, super::Verbatim(shown)));
         }
     }
 }
@@ -126,6 +128,8 @@ fn session_affinity(spec: &Node, errors: &mut Errors) {
         if seconds.int().is_none_or(|seconds| !(1..=86_400).contains(&seconds)) {
             seconds.invalid(errors, "must be greater than 0 and less than 86400");
         }
+    } else if affinity.text() == "None" && config.is_set() {
+        config.forbidden(errors, "must not be set when session affinity is None");
     }
 }
 
@@ -228,6 +232,11 @@ fn traffic_policies(spec: &Node, errors: &mut Errors) {
         (true, "") if kind.text() == "ClusterIP" => {}
         (true, "") => external.required(errors, ""),
         (true, _) => external.one_of(errors, &["Cluster", "Local"]),
+    }
+    let check = spec.field("healthCheckNodePort");
+    if check.int().is_some_and(|port| port != 0) && (kind.text() != "LoadBalancer" || external.text() != "Local") {
+        let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        check.invalid(errors, why);
     }
     if kind.text() != "ExternalName" {
         match internal.is_set() {

@@ -85,7 +85,7 @@ pub(crate) async fn store(
         return Err(Status::invalid(&row.group, &row.kind, &call.info.name, causes));
     }
     if call.info.subresource.is_empty() {
-        (row.strategy.warnings)(&new).into_iter().for_each(|warning| call.warn(warning));
+        (row.strategy.update_warnings)(&new, old).into_iter().for_each(|warning| call.warn(warning));
     }
     let reserved = call.server.service_addresses().reserve(call, &mut new, Some(old), options.dry_run).await?;
     if admit {

@@ -275,7 +275,8 @@ pub fn claim_spec(spec: &Node, errors: &mut Errors) {
     access_modes(&modes, errors);
     let resources = spec.field("resources");
     let requests = resources.field("requests");
-    let storage = requests.path.key("storage");
+    // Told of the resources themselves.
+    let storage = resources.path.key("storage");
     match requests.value.get("storage") {
         None => errors.push(FieldError::required(&storage, "")),
         Some(amount) => positive_quantity(&Node { value: amount, path: storage }, errors),
@@ -287,6 +288,24 @@ pub fn claim_spec(spec: &Node, errors: &mut Errors) {
     let mode = spec.field("volumeMode");
     if mode.is_set() {
         mode.one_of(errors, &["Block", "Filesystem"]);
+    }
+    data_source(&spec.field("dataSource"), errors);
+    data_source(&spec.field("dataSourceRef"), errors);
+}
+
+/// What a new volume is filled from.
+fn data_source(source: &Node, errors: &mut Errors) {
+    if !source.is_set() {
+        return;
+    }
+    let (group, kind) = (source.field("apiGroup"), source.field("kind"));
+    source.field("name").require(errors);
+    kind.require(errors);
+    if group.is_empty() && kind.text() != "PersistentVolumeClaim" {
+        let why = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+        source.invalid_as(kind.text(), errors, why);
+    } else if !group.is_empty() {
+        group.invalid_text(errors, names::dns1123_subdomain(group.text()));
     }
 }
 
