@@ -83,7 +83,7 @@ impl PublishedPorts {
     /// None yet.
     pub fn new(host: Host) -> Self {
         let NetworkInfo { device: name, address, .. } = host.info().network.clone();
-        let device = Arc::new(Device { name, address });
+        let device = Arc::new(Device::new(name, address));
         Self(Arc::new(Inner { host, open: Mutex::default(), device, tcp: Mutex::default() }))
     }
 

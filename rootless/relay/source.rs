@@ -11,14 +11,17 @@
 //! `k3s-network` sets both up. Where they are not in place, a process says so by never calling [`keep`], and servers
 //! see an address of the node.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::sockopt::{IpTransparent, Mark, ReuseAddr};
 use nix::sys::socket::{SockaddrStorage, bind, setsockopt};
+use parking_lot::Mutex;
 
 /// The mark (a bit of it) on connections in a client's name.
 pub const CONNECTION_MARK: u32 = 0x0010_0000;
@@ -33,8 +36,51 @@ pub(crate) fn keep() {
 /// The device of the network driver.
 #[derive(Debug)]
 pub(crate) struct Device {
-    pub name: String,
-    pub address: Ipv4Addr,
+    name: String,
+    address: Ipv4Addr,
+    routes: Mutex<Routes>,
+}
+
+/// How long it is believed that a route is as it was: it takes four calls to look, and a client comes again.
+const BELIEVED: Duration = Duration::from_secs(1);
+/// Clients that are remembered.
+const REMEMBERED: usize = 256;
+
+/// Whether clients' addresses are reached by the device.
+#[derive(Debug)]
+struct Routes {
+    since: Instant,
+    by_device: HashMap<IpAddr, bool>,
+}
+
+impl Device {
+    pub(crate) fn new(name: impl Into<String>, address: Ipv4Addr) -> Self {
+        let routes = Routes { since: Instant::now(), by_device: HashMap::new() };
+        Self { name: name.into(), address, routes: Mutex::new(routes) }
+    }
+
+    /// Whether what is for this address leaves by the device.
+    fn leads_to(&self, address: IpAddr) -> bool {
+        let mut routes = self.routes.lock();
+        if routes.since.elapsed() > BELIEVED || routes.by_device.len() >= REMEMBERED {
+            *routes = Routes { since: Instant::now(), by_device: HashMap::new() };
+        }
+        *routes.by_device.entry(address).or_insert_with(|| self.look(address))
+    }
+
+    /// Connecting sends nothing: it looks the route up and takes the address that goes with it.
+    fn look(&self, address: IpAddr) -> bool {
+        let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let leaves_from = UdpSocket::bind((any, 0)).and_then(|socket| {
+            socket.connect((address, 9))?;
+            socket.local_addr()
+        });
+        match leaves_from.map(|from| from.ip()) {
+            Ok(IpAddr::V4(from)) => from == self.address,
+            Ok(IpAddr::V6(from)) if from != address => has_ipv6(&self.name, from),
+            _ => false,
+        }
+    }
 }
 
 /// Gives a socket that is about to connect to `target` the client's address. Returns whether it has it.
@@ -68,17 +114,7 @@ fn is_foreign(client: SocketAddr, target: SocketAddr, device: &Device) -> bool {
     {
         return false;
     }
-    // Connecting sends nothing: it looks the route up and takes the address that goes with it.
-    let any: IpAddr = if client.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let leaves_from = UdpSocket::bind((any, 0)).and_then(|socket| {
-        socket.connect((address, 9))?;
-        socket.local_addr()
-    });
-    match leaves_from.map(|from| from.ip()) {
-        Ok(IpAddr::V4(from)) => from == device.address,
-        Ok(IpAddr::V6(from)) if from != address => has_ipv6(&device.name, from),
-        _ => false,
-    }
+    device.leads_to(address)
 }
 
 /// Such an address is one of a link, and inside there are others.
@@ -108,7 +144,7 @@ mod tests {
 
     #[test]
     fn loopback_links_and_other_families_are_not_foreign() {
-        let device = Device { name: "tap0".into(), address: Ipv4Addr::new(10, 41, 0, 100) };
+        let device = Device::new("tap0", Ipv4Addr::new(10, 41, 0, 100));
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
         let (pod, pod6) = (address("10.42.0.7:80"), address("[fd00:42::7]:80"));
         assert!(!is_foreign(address("127.0.0.1:4000"), pod, &device));

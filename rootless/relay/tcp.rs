@@ -2,9 +2,10 @@
 //!
 //! A relay has a few threads of its own ([`worker`]), each with an epoll that all connections it has accepted are in,
 //! edge-triggered: nothing is told the kernel anew for each piece that is moved, and a connection that rests costs its
-//! two sockets and no buffer.
+//! two sockets and no buffer. What is little is read and sent; what is much is spliced ([`flow`]).
 
 mod connection;
+mod flow;
 mod pipe;
 mod worker;
 
@@ -135,7 +136,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, target) = (listener.local_addr().unwrap(), server.local_addr().unwrap());
         let relay = TcpRelay::start().unwrap();
-        let device = Arc::new(Device { name: "lo".into(), address: [127, 0, 0, 1].into() });
+        let device = Arc::new(Device::new("lo", [127, 0, 0, 1].into()));
         let port = relay.serve(listener, target, device).unwrap();
         Relayed { server, address, port, _relay: relay }
     }
@@ -164,6 +165,71 @@ mod tests {
         client.read_to_end(&mut received).unwrap();
         assert!(received == sent, "{} bytes of {}", received.len(), sent.len());
         echo.join().unwrap();
+    }
+
+    #[test]
+    fn a_short_question_with_an_end_has_its_answer_with_an_end() {
+        let relayed = relayed();
+        let server = relayed.server.try_clone().unwrap();
+        std::thread::spawn(move || {
+            let mut question = String::new();
+            let (mut stream, _) = server.accept().unwrap();
+            stream.read_to_string(&mut question).unwrap();
+            stream.write_all(question.to_uppercase().as_bytes()).unwrap();
+        });
+        let mut client = connect(relayed.address);
+        client.write_all(b"who?").unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(io::read_to_string(client).unwrap(), "WHO?");
+    }
+
+    #[test]
+    fn a_server_may_speak_first() {
+        let relayed = relayed();
+        let client = connect(relayed.address);
+        let (mut server, _) = relayed.server.accept().unwrap();
+        server.write_all(b"220 ready").unwrap();
+        (&client).read_exact(&mut [0; 9]).unwrap();
+        (&client).write_all(b"HELO").unwrap();
+        server.read_exact(&mut [0; 4]).unwrap();
+        drop(server);
+        assert_eq!(io::read_to_string(client).unwrap(), "");
+    }
+
+    #[test]
+    fn pieces_that_are_not_read_arrive_all_the_same_when_they_are() {
+        let relayed = relayed();
+        let client = connect(relayed.address);
+        let (mut server, _) = relayed.server.accept().unwrap();
+        // More than the buffers on the way take, in pieces that are little.
+        let writing = std::thread::spawn(move || {
+            for number in 0..16_000_u32 {
+                server.write_all(&[number as u8; 1000]).unwrap();
+            }
+        });
+        // Until nothing moves any more.
+        std::thread::sleep(Duration::from_millis(200));
+        let mut received = Vec::new();
+        (&client).read_to_end(&mut received).unwrap();
+        writing.join().unwrap();
+        assert_eq!(received.len(), 16_000_000);
+        assert!(received.chunks(1000).enumerate().all(|(number, piece)| piece.iter().all(|b| *b == number as u8)));
+    }
+
+    #[test]
+    fn what_follows_an_urgent_byte_is_not_left_behind() {
+        use rustix::net::{SendFlags, send};
+        let relayed = relayed();
+        let client = connect(relayed.address);
+        let (mut server, _) = relayed.server.accept().unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        send(&client, b"before", SendFlags::empty()).unwrap();
+        send(&client, b"!", SendFlags::OOB).unwrap();
+        send(&client, b"after", SendFlags::empty()).unwrap();
+        // The urgent byte itself is out of band, and not passed on.
+        let mut received = [0; 11];
+        server.read_exact(&mut received).unwrap();
+        assert_eq!(&received, b"beforeafter");
     }
 
     #[test]

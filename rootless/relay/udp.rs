@@ -110,7 +110,7 @@ mod tests {
         let server = UdpSocket::bind((loopback, 0)).await.unwrap();
         let socket = UdpSocket::bind((any, 0)).await.unwrap();
         let port = socket.local_addr().unwrap().port();
-        let device = Arc::new(Device { name: "lo".into(), address: [127, 0, 0, 1].into() });
+        let device = Arc::new(Device::new("lo", [127, 0, 0, 1].into()));
         let task = tokio::spawn(run(socket, server.local_addr().unwrap(), device));
         tokio::spawn(async move {
             let mut buffer = [0; 64];

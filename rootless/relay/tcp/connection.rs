@@ -7,33 +7,21 @@ use std::time::Duration;
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_socket_linger, set_tcp_nodelay};
-use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, connect, shutdown, socket_with};
+use rustix::net::sockopt::{set_socket_linger, set_tcp_quickack};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
-use super::pipe::{Pipe, Pipes};
+use super::flow::{Ends, Flow, Outcome, Possible, Scratch};
 use crate::relay::source::{self, Device};
-
-/// How often a flow is filled and drained before others have their turn.
-const ROUNDS: usize = 16;
 
 pub(super) struct Connection {
     client: OwnedFd,
     server: OwnedFd,
     upward: Flow,
     downward: Flow,
+    /// The sockets whose room to write is waited for, too: once one has been full, or not yet connected.
+    awaited: [bool; 2],
     /// One side has broken it off, so the other is to hear a reset rather than a regular end.
     broken: bool,
-}
-
-/// One direction.
-#[derive(Default)]
-struct Flow {
-    /// Only while it holds something.
-    pipe: Option<Pipe>,
-    /// The sender has no more to say.
-    ended: bool,
-    /// And the receiver knows.
-    done: bool,
 }
 
 /// An end of a connection.
@@ -50,24 +38,15 @@ pub(super) struct Ready {
     downward: Possible,
 }
 
-/// In one direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Possible {
-    Nothing,
-    /// To give on what is held; nothing if there is none.
-    Writing,
-    Both,
-}
-
 impl Ready {
-    pub(super) const ALL: Self = Self { upward: Possible::Both, downward: Possible::Both };
+    pub(super) const ALL: Self = Self { upward: Possible::Reading, downward: Possible::Reading };
 
     /// By an event of a socket: what can be read goes from it, what can be written to it.
     pub(super) fn of(side: Side, flags: EventFlags) -> Self {
         use EventFlags as Flags;
         let readable = flags.intersects(Flags::IN | Flags::RDHUP | Flags::ERR | Flags::HUP);
+        let from = if readable { Possible::Reading } else { Possible::Nothing };
         let writable = flags.intersects(Flags::OUT | Flags::ERR | Flags::HUP);
-        let from = if readable { Possible::Both } else { Possible::Nothing };
         let to = if writable { Possible::Writing } else { Possible::Nothing };
         match side {
             Side::Client => Self { upward: from, downward: to },
@@ -88,39 +67,69 @@ pub(super) enum Next {
 }
 
 impl Connection {
-    /// Begins to connect to `target`. That this is done, or has failed, shows in the first bytes that are moved.
-    pub(super) fn open(client: OwnedFd, from: SocketAddr, target: SocketAddr, device: &Device) -> io::Result<Self> {
-        let server = dial(from, target, device)?;
-        set_tcp_nodelay(&server, true)?;
-        Ok(Self { client, server, upward: Flow::default(), downward: Flow::default(), broken: false })
+    /// Begins to connect to `target`, and sends what the client has said already: mostly its first word is there, and
+    /// with a server of this machine the connection, too. That it has failed shows with the first event.
+    pub(super) fn open(
+        client: OwnedFd,
+        from: SocketAddr,
+        target: SocketAddr,
+        device: &Device,
+        scratch: &mut Scratch,
+    ) -> io::Result<Self> {
+        let (mut upward, downward) = (Flow::new(false), Flow::new(true));
+        upward.take_first(&client, scratch)?;
+        let server = dial(from, target, device, upward.is_full())?;
+        upward.give_first(Ends { from: &client, to: &server, last: false });
+        Ok(Self { client, server, upward, downward, awaited: [false; 2], broken: false })
     }
 
-    pub(super) fn sockets(&self) -> [(Side, &OwnedFd); 2] {
-        [(Side::Client, &self.client), (Side::Server, &self.server)]
+    /// The sockets, and the events that are to be awaited of them.
+    pub(super) fn sockets(&mut self) -> [(Side, &OwnedFd, EventFlags); 2] {
+        self.awaited = [self.downward.is_full(), self.upward.is_full()];
+        [(Side::Client, &self.client, events(self.awaited[0])), (Side::Server, &self.server, events(self.awaited[1]))]
+    }
+
+    /// A socket whose room to write is to be awaited from now on, and was not.
+    pub(super) fn newly_full(&mut self) -> impl Iterator<Item = (Side, &OwnedFd, EventFlags)> {
+        let full = [self.downward.is_full(), self.upward.is_full()];
+        let sockets = [(Side::Client, &self.client), (Side::Server, &self.server)];
+        let new =
+            sockets.into_iter().zip(&mut self.awaited).zip(full).filter(|((_, awaited), full)| *full && !**awaited);
+        new.map(|(((side, socket), awaited), _)| {
+            *awaited = true;
+            (side, socket, events(true))
+        })
     }
 
     /// Moves what can be moved without waiting.
     ///
     /// # Errors
     /// A side has broken the connection off.
-    pub(super) fn advance(&mut self, ready: Ready, pipes: &mut Pipes) -> io::Result<Next> {
-        let last = self.downward.has_ended();
-        let up = self.upward.advance(ready.upward, (&self.client, &self.server), last, pipes);
-        let last = self.upward.has_ended();
-        let down = self.downward.advance(ready.downward, (&self.server, &self.client), last, pipes);
+    pub(super) fn advance(&mut self, ready: Ready, scratch: &mut Scratch) -> io::Result<Next> {
+        let ends = Ends { from: &self.client, to: &self.server, last: self.downward.has_ended() };
+        let up = self.upward.advance(ready.upward, ends, scratch);
+        let ends = Ends { from: &self.server, to: &self.client, last: self.upward.has_ended() };
+        let down = self.downward.advance(ready.downward, ends, scratch);
         self.broken |= up.is_err() || down.is_err();
         let (up, down) = (up?, down?);
-        if self.upward.done && self.downward.done {
+        if self.upward.is_done() && self.downward.is_done() {
             return Ok(Next::Over);
         }
         Ok(if up == Outcome::More || down == Outcome::More { Next::Again } else { Next::Wait })
     }
 }
 
+/// Edge-triggered. Room to write is there most of the time, and would be an event of its own at the beginning.
+fn events(room_to_write: bool) -> EventFlags {
+    use EventFlags as Flags;
+    let always = Flags::IN | Flags::RDHUP | Flags::ET;
+    if room_to_write { always | Flags::OUT } else { always }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.broken {
-            for (_, socket) in self.sockets() {
+            for socket in [&self.client, &self.server] {
                 // What can't be told by a reset is told by a regular end.
                 let _ = set_socket_linger(socket, Some(Duration::ZERO));
             }
@@ -128,84 +137,17 @@ impl Drop for Connection {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Blocked,
-    More,
-}
-
-impl Flow {
-    fn has_ended(&self) -> bool {
-        self.ended && self.done
-    }
-
-    /// Moves what it can between two sockets. `last`: the other direction has ended, and the connection goes with this.
-    fn advance(
-        &mut self,
-        possible: Possible,
-        sockets: (&OwnedFd, &OwnedFd),
-        last: bool,
-        pipes: &mut Pipes,
-    ) -> io::Result<Outcome> {
-        let nothing = match possible {
-            Possible::Nothing => true,
-            Possible::Writing => self.pipe.is_none(),
-            Possible::Both => false,
-        };
-        if nothing || self.done {
-            return Ok(Outcome::Blocked);
+/// In the client's name where that works, and in this node's elsewhere. `speaks`: there is something to send at once.
+fn dial(from: SocketAddr, target: SocketAddr, device: &Device, speaks: bool) -> io::Result<OwnedFd> {
+    let new_socket = |target| {
+        let socket = new_socket(target)?;
+        if speaks {
+            // The last packet of the handshake waits for the first data and goes with it (tcp(7)): there is one packet
+            // less, and the server is woken once, when it has something to read.
+            set_tcp_quickack(&socket, false)?;
         }
-        let mut pipe = match self.pipe.take() {
-            Some(pipe) => pipe,
-            None => pipes.take()?,
-        };
-        let outcome = self.carry(&mut pipe, sockets, last);
-        if pipe.is_empty() {
-            pipes.put(pipe);
-        } else if !self.done {
-            self.pipe = Some(pipe);
-        }
-        outcome
-    }
-
-    fn carry(&mut self, pipe: &mut Pipe, (from, to): (&OwnedFd, &OwnedFd), last: bool) -> io::Result<Outcome> {
-        for _ in 0..ROUNDS {
-            if pipe.is_empty() && !self.ended {
-                match pipe.fill(from) {
-                    Ok(0) => self.ended = true,
-                    Ok(_) => {}
-                    Err(error) if is_no_error(&error) => return Ok(Outcome::Blocked),
-                    Err(error) => return Err(error),
-                }
-            }
-            if pipe.is_empty() {
-                self.done = true;
-                if !last {
-                    // A receiver that is gone needs no word of the end.
-                    let _ = shutdown(to, Shutdown::Write);
-                }
-                return Ok(Outcome::Blocked);
-            }
-            match pipe.drain(to) {
-                Ok(()) => {}
-                Err(error) if is_no_error(&error) => return Ok(Outcome::Blocked),
-                Err(_) => {
-                    // The receiver takes no more. It may still have something to say in the other direction.
-                    self.done = true;
-                    return Ok(Outcome::Blocked);
-                }
-            }
-        }
-        Ok(Outcome::More)
-    }
-}
-
-fn is_no_error(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
-}
-
-/// In the client's name where that works, and in this node's elsewhere.
-fn dial(from: SocketAddr, target: SocketAddr, device: &Device) -> io::Result<OwnedFd> {
+        io::Result::Ok(socket)
+    };
     let socket = new_socket(target)?;
     let named = source::assume(&socket, from, target, device);
     if let Ok(true) = named {

@@ -16,7 +16,7 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 
 use super::Listener;
 use super::connection::{Connection, Next, Ready, Side};
-use super::pipe::Pipes;
+use super::flow::Scratch;
 
 /// For how long nothing is accepted after that has failed: out of descriptors, mostly.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -96,7 +96,7 @@ pub(super) struct Worker {
     /// With the port they came by.
     connections: HashMap<u64, (u64, Connection)>,
     last: u64,
-    pipes: Pipes,
+    scratch: Scratch,
     /// Those that may have more to move than they had a turn for.
     unfinished: Vec<u64>,
     /// When ports are to be listened to again.
@@ -113,7 +113,7 @@ impl Worker {
             ports: HashMap::new(),
             connections: HashMap::new(),
             last: 0,
-            pipes: Pipes::default(),
+            scratch: Scratch::default(),
             unfinished: Vec::new(),
             paused_until: None,
         })
@@ -231,22 +231,26 @@ impl Worker {
     }
 
     fn relay(&mut self, port: u64, client: OwnedFd, from: SocketAddr, listener: &Listener) -> io::Result<()> {
-        let connection = Connection::open(client, from, listener.target, &listener.device)?;
+        let mut connection = Connection::open(client, from, listener.target, &listener.device, &mut self.scratch)?;
         self.last += 1;
         let number = self.last;
-        use epoll::EventFlags as Flags;
-        let flags = Flags::IN | Flags::OUT | Flags::RDHUP | Flags::ET;
-        for (side, socket) in connection.sockets() {
-            epoll::add(&self.epoll, socket.as_fd(), Token::Connection(number, side).data(), flags)?;
+        for (side, socket, events) in connection.sockets() {
+            epoll::add(&self.epoll, socket.as_fd(), Token::Connection(number, side).data(), events)?;
         }
         self.connections.insert(number, (port, connection));
-        // The first event is there as soon as the sockets are.
+        // What has happened until the sockets were added is an event now.
         Ok(())
     }
 
     fn advance(&mut self, number: u64, ready: Ready) {
         let Some((_, connection)) = self.connections.get_mut(&number) else { return };
-        match connection.advance(ready, &mut self.pipes) {
+        let next = connection.advance(ready, &mut self.scratch).and_then(|next| {
+            for (side, socket, events) in connection.newly_full() {
+                epoll::modify(&self.epoll, socket.as_fd(), Token::Connection(number, side).data(), events)?;
+            }
+            Ok(next)
+        });
+        match next {
             Ok(Next::Wait) => {}
             Ok(Next::Again) => self.unfinished.push(number),
             Ok(Next::Over) => drop(self.connections.remove(&number)),
