@@ -36,7 +36,7 @@ fn main() {
     }
 }
 
-/// All of it, or one part: `launch`, `in`, `out`.
+/// All of it, or one part: `launch`, `in`, `connections` (of it alone), `out`.
 fn measure(quick: bool, part: Option<&str>) {
     let wanted = |name| part.is_none_or(|part| part == name);
     let user = User::create("bench-rootless");
@@ -45,8 +45,8 @@ fn measure(quick: bool, part: Option<&str>) {
     if wanted("launch") {
         launches(&user, if quick { 5 } else { 20 });
     }
-    if wanted("in") {
-        into_the_namespace(&user, rounds, time);
+    if wanted("in") || part == Some("connections") {
+        into_the_namespace(&user, rounds, time, wanted("in"));
     }
     if wanted("out") {
         out_of_the_namespace(&user, rounds, time);
@@ -84,8 +84,8 @@ fn mib((rss, pss): (u64, u64)) -> String {
     format!("{:.1} MiB ({:.1} proportional)", rss as f64 / 1024.0, pss as f64 / 1024.0)
 }
 
-/// By a port of the host.
-fn into_the_namespace(user: &User, rounds: usize, time: Duration) {
+/// By a port of the host: connections, and before them `throughput` if it is wanted.
+fn into_the_namespace(user: &User, rounds: usize, time: Duration, with_throughput: bool) {
     let mut ours = Inside::start(user, &Kind::k3s());
     let mut kit = Inside::start(user, &Kind::rootlesskit());
     ours.ask("direct 127.0.0.1:17001");
@@ -103,16 +103,18 @@ fn into_the_namespace(user: &User, rounds: usize, time: Duration) {
         }
         all.map(median)
     };
-    let [direct, relay, kits, loopback] = measured(&throughput);
-    let (gigabits, other) = (|rate: f64| format!("{rate:.2} Gbit/s"), format!("loopback {loopback:.2} Gbit/s"));
-    row(
-        "TCP in, server accepts itself (ratio to loopback)",
-        &gigabits(direct),
-        &gigabits(kits),
-        &other,
-        direct / loopback,
-    );
-    row("TCP in, relay (ratio to loopback)", &gigabits(relay), &gigabits(kits), &other, relay / loopback);
+    if with_throughput {
+        let [direct, relay, kits, loopback] = measured(&throughput);
+        let (gigabits, other) = (|rate: f64| format!("{rate:.2} Gbit/s"), format!("loopback {loopback:.2} Gbit/s"));
+        row(
+            "TCP in, server accepts itself (ratio to loopback)",
+            &gigabits(direct),
+            &gigabits(kits),
+            &other,
+            direct / loopback,
+        );
+        row("TCP in, relay (ratio to loopback)", &gigabits(relay), &gigabits(kits), &other, relay / loopback);
+    }
     let [direct, relay, kits, loopback] = measured(&connections);
     let (rate, other) = (|rate: f64| format!("{rate:.0} /s"), format!("loopback {loopback:.0} /s"));
     row("new connections, server accepts itself", &rate(direct), &rate(kits), &other, direct / kits);
