@@ -131,6 +131,32 @@ fn a_relay_keeps_the_clients_address_with_ipv6_as_well() {
     assert!(ask_tcp(&k3s, "[::1]:0", "[::1]:8001").1.starts_with("[fd42::1]:"), "loopback would be the pod's own");
 }
 
+/// Where the inside has no IPv6, which is the usual case, a server sees the node.
+#[test]
+fn clients_of_ipv6_reach_a_server_of_ipv4() {
+    if !can_launch() {
+        return;
+    }
+    let user = User::new(27).on(concat!(
+        "ip link set lo up; ip link add lan0 type veth peer name lan1; ip link set lan1 up; ip link set lan0 up;",
+        "ip address add 198.51.100.1/24 dev lan0; ip route add default via 198.51.100.254;",
+        "ip -6 address add 2001:db8::1/64 dev lan0 nodad; ip -6 address add 2001:db8::2/64 dev lan0 nodad"
+    ));
+    let mut k3s = user.launch(&[]);
+    assert_eq!(k3s.ask("who 127.0.0.1:7000"), "here");
+    assert_eq!(k3s.ask("keep"), "kept");
+    for (id, protocol) in [(1, "tcp"), (3, "udp")] {
+        // Beside each other: these are two ports.
+        assert_eq!(k3s.ask(&format!("publish {protocol} 0.0.0.0:8001 127.0.0.1:7000")), format!("{id} 0.0.0.0:8001"));
+        let listening = format!("{} [::]:8001", id + 1);
+        assert_eq!(k3s.ask(&format!("publish {protocol} [::]:8001 127.0.0.1:7000")), listening);
+    }
+    for (from, to) in [("[::1]:0", "[::1]:8001"), ("[2001:db8::2]:0", "[2001:db8::1]:8001")] {
+        assert!(ask_tcp(&k3s, from, to).1.starts_with("127.0.0.1:"), "TCP {to}");
+        assert!(ask_udp(&k3s, from, to).1.starts_with("127.0.0.1:"), "UDP {to}");
+    }
+}
+
 #[test]
 fn ports_come_and_go_while_all_runs_and_one_in_use_is_named() {
     if !can_launch() {

@@ -21,6 +21,7 @@ fn an_ordinary_user_works_on_a_cluster_of_his_own() {
     let holders = cluster.holders();
     assert!(holders.iter().all(|line| line.contains("k3s server")) && !holders.is_empty(), "{holders:?}");
     web::check_network(&cluster, 30081);
+    web::check_ipv6(30081);
     web::check_kubectl(&cluster);
     web::check_streams(&cluster);
     web::check_tools(&cluster);

@@ -138,6 +138,17 @@ pub fn check_network(cluster: &Cluster, node_port: u16) {
     assert_eq!(page, "hello from a config map\n");
 }
 
+/// On the host's IPv6 addresses the node port answers as well, if the host has any.
+pub fn check_ipv6(node_port: u16) {
+    let loopback = std::net::Ipv6Addr::LOCALHOST;
+    if std::net::TcpListener::bind((loopback, 0)).is_err() {
+        eprintln!("not tried with IPv6: this machine has none");
+        return;
+    }
+    let page = fetch((loopback, node_port).into(), "/index.html").expect("an answer to IPv6");
+    assert_eq!(page, "hello from a config map\n");
+}
+
 /// What users look at and do.
 pub fn check_kubectl(cluster: &Cluster) {
     let pod = pods(cluster)[0].clone();
