@@ -184,6 +184,14 @@ impl ApiServer {
         self.inner.audit.as_ref()
     }
 
+    /// Reads the audit policy anew, if there is one.
+    ///
+    /// # Errors
+    /// If it can't be used; the one before stays in force.
+    pub fn reload_audit_policy(&self) -> Result<(), audit::policy::Error> {
+        self.audit().map_or(Ok(()), |audit| audit.reload_policy())
+    }
+
     /// Says which requests wait.
     pub(crate) fn flow_control(&self) -> &flow_control::FlowControl {
         &self.inner.flow_control

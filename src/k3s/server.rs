@@ -1,6 +1,7 @@
 //! `k3s server`.
 
 mod api_arguments;
+mod certificate;
 mod control_plane;
 mod host;
 mod host_ports;
@@ -8,6 +9,7 @@ mod identity;
 mod kubeconfig;
 mod node;
 mod readiness;
+mod reload;
 mod role;
 
 use std::ffi::OsString;
@@ -95,6 +97,7 @@ async fn serve(config: Server) -> anyhow::Result<()> {
     tracing::info!(version = crate::version::KUBERNETES, rootless = config.rootless, "starting k3s");
     let cancel = CancellationToken::new();
     cancel_on_signal(cancel.clone())?;
+    let hang_ups = reload::listen(cancel.clone())?;
     let readiness = readiness::Readiness::announce(cancel.clone());
     let host = host::Host::find(&config)?;
     let rootless_api = host.published.clone().map(k3s_rootless::serve_api).transpose()?;
@@ -105,8 +108,12 @@ async fn serve(config: Server) -> anyhow::Result<()> {
     } else {
         Some(node::Node::start(&config, &host, &control_plane, cancel.clone()).await?)
     };
-    readiness.ready(format!("Kubernetes {} on port {}", crate::version::KUBERNETES, config.listener.port));
-    cancel.cancelled().await;
+    let status = format!("Kubernetes {} on port {}", crate::version::KUBERNETES, config.listener.port);
+    readiness.ready(status.clone());
+    let mut sources = control_plane.sources(&config);
+    sources.extend(node.as_ref().and_then(|node| node.registries_source(&config.node)));
+    cancel.run_until_cancelled(reload::run(hang_ups, &sources, &readiness, &status)).await;
+    drop(sources);
     readiness.stopping();
     tracing::info!("stopping; pods keep running");
     let stop = async {

@@ -77,6 +77,8 @@ pub struct Runtime {
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) images: Arc<ImageStore>,
     pub(crate) pulls: Pulls,
+    /// How registries are reached now.
+    pub(crate) registries: RwLock<Registries>,
     pub(crate) cgroups: Cgroups,
     pub(crate) disk: DiskUsage,
     pub(crate) processes: Processes,
@@ -111,11 +113,13 @@ impl Runtime {
             tracing::warn!(%reason, "not all limits of pods are enforced");
         }
         let (shim_events, receiver) = mpsc::unbounded_channel();
+        let registries = RwLock::new(options.registries.clone());
         let runtime = Arc::new_cyclic(|this| Self {
             options,
             snapshots,
             images,
             pulls: Pulls::new(),
+            registries,
             cgroups,
             disk: DiskUsage::default(),
             processes: Processes::default(),

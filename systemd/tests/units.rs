@@ -48,5 +48,8 @@ fn a_restart_leaves_pods_running_and_readiness_is_awaited() {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }
     }
+    for text in [units::SERVER, units::ROOTLESS] {
+        assert!(text.lines().any(|line| line == "ExecReload=/bin/kill -HUP $MAINPID"), "{text}");
+    }
     assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("k3s-rootless.service").exists());
 }

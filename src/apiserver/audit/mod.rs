@@ -22,7 +22,7 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use k3s_api::authentication::UserInfo;
 use k3s_api::status::Status;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
 use crate::Body;
@@ -56,7 +56,8 @@ pub struct Config {
 /// The audit log of a server.
 #[derive(Debug)]
 pub(crate) struct Audit {
-    policy: Policy,
+    policy: RwLock<Policy>,
+    policy_file: PathBuf,
     log: Log,
     events: AtomicU64,
 }
@@ -95,14 +96,24 @@ impl Audit {
     /// # Errors
     /// If either cannot be used.
     pub fn open(config: &Config) -> Result<Self, Error> {
-        let policy = Policy::load(&config.policy_file)?;
+        let policy = RwLock::new(Policy::load(&config.policy_file)?);
         let log = Log::open(&config.log).map_err(|source| Error::Log { path: config.log.path.clone(), source })?;
-        Ok(Self { policy, log, events: AtomicU64::new(0) })
+        Ok(Self { policy, policy_file: config.policy_file.clone(), log, events: AtomicU64::new(0) })
+    }
+
+    /// Reads the policy anew, for requests that begin from now on.
+    ///
+    /// # Errors
+    /// If it can't be used; the one before stays in force.
+    pub fn reload_policy(&self) -> Result<(), policy::Error> {
+        let policy = Policy::load(&self.policy_file)?;
+        *self.policy.write() = policy;
+        Ok(())
     }
 
     /// What is to be written of a request; `None`: nothing.
     pub fn begin(self: &Arc<Self>, id: &str, asked: &Asked<'_>) -> Option<Arc<Record>> {
-        let decision = self.policy.decide(asked.user, asked.info)?;
+        let decision = self.policy.read().decide(asked.user, asked.info)?;
         let mut event = Event::new(id.to_owned(), decision.level, asked.uri, asked.headers, asked.remote, asked.info);
         event.set_user(asked.user, asked.impersonated);
         let (event, done) = (Mutex::new(event), AtomicBool::new(false));

@@ -31,6 +31,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use k3s_api::authentication::UserInfo;
 use k3s_api::status::Status;
+use parking_lot::RwLock;
 use rustls::DistinguishedName;
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
@@ -139,7 +140,8 @@ pub enum TokenError {
 pub struct Authenticator {
     client_ca: Option<ClientCa>,
     request_header: Option<RequestHeader>,
-    tokens: TokenFile,
+    token_file: Option<PathBuf>,
+    tokens: RwLock<TokenFile>,
     service_accounts: Option<ServiceAccounts>,
     oidc: Option<Oidc>,
     webhook: Option<Webhook>,
@@ -179,7 +181,20 @@ impl Authenticator {
         };
         let oidc = config.oidc.clone().map(Oidc::new).transpose()?;
         let webhook = config.token_webhook.clone().map(Webhook::new).transpose()?;
-        Ok(Self { client_ca, request_header, tokens, service_accounts, oidc, webhook })
+        let (token_file, tokens) = (config.token_file.clone(), RwLock::new(tokens));
+        Ok(Self { client_ca, request_header, token_file, tokens, service_accounts, oidc, webhook })
+    }
+
+    /// Reads the token file anew, if there is one. Kubernetes takes a restart for it.
+    ///
+    /// # Errors
+    /// If it can't be used; the tokens before stay in force.
+    pub fn reload_tokens(&self) -> Result<(), Error> {
+        if let Some(path) = &self.token_file {
+            let tokens = TokenFile::read(path)?;
+            *self.tokens.write() = tokens;
+        }
+        Ok(())
     }
 
     /// The service accounts' tokens; `None` when no signing key was configured.
@@ -255,8 +270,8 @@ impl Authenticator {
         if audiences.is_empty() && !wanted.is_empty() {
             return Err(TokenError::Unknown);
         }
-        if let Some(user) = self.tokens.user(token) {
-            return Ok(service_account::Accepted { user: user.clone(), audiences });
+        if let Some(user) = self.tokens.read().user(token).cloned() {
+            return Ok(service_account::Accepted { user, audiences });
         }
         if let Some(user) = bootstrap_token::user(token, objects).await? {
             return Ok(service_account::Accepted { user, audiences });

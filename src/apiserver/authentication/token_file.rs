@@ -22,7 +22,7 @@ pub enum Error {
 pub struct TokenFile(Vec<([u8; 32], UserInfo)>);
 
 impl TokenFile {
-    /// Reads the file once; as in Kubernetes a change takes a restart.
+    /// Reads the file as it is now.
     ///
     /// # Errors
     /// If it cannot be read or a line is not as it must be.

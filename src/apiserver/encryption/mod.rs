@@ -44,8 +44,8 @@ pub enum ValueError {
 
 /// The rules in force.
 pub struct Encryption {
-    /// There is a configuration. Without one, nothing that is written is touched.
-    configured: bool,
+    /// The configuration. Without one, nothing that is written is touched.
+    path: Option<PathBuf>,
     rules: RwLock<Arc<[Rule]>>,
     /// The newest revision of each key that was read under another provider than the one that encrypts now.
     stale: Mutex<HashMap<Bytes, Revision>>,
@@ -54,7 +54,7 @@ pub struct Encryption {
 impl Default for Encryption {
     /// Nothing is encrypted.
     fn default() -> Self {
-        Self { configured: false, rules: RwLock::new(Arc::new([])), stale: Mutex::default() }
+        Self { path: None, rules: RwLock::new(Arc::new([])), stale: Mutex::default() }
     }
 }
 
@@ -64,32 +64,44 @@ impl Encryption {
     /// # Errors
     /// If it can't be read or is none that is known; no secret is in the message.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        Ok(Self { configured: true, rules: RwLock::new(config::load(path)?.into()), stale: Mutex::default() })
+        let rules = RwLock::new(config::load(path)?.into());
+        Ok(Self { path: Some(path.to_owned()), rules, stale: Mutex::default() })
+    }
+
+    /// Reads the configuration file anew, if there is one.
+    ///
+    /// # Errors
+    /// See [`Self::load`]; the rules stay as they were.
+    pub fn reload(&self) -> Result<(), Error> {
+        if let Some(path) = &self.path {
+            let rules = config::load(path)?;
+            *self.rules.write() = rules.into();
+        }
+        Ok(())
     }
 
     /// Follows changes of the file (`--encryption-provider-config-automatic-reload`). A file that is no good leaves the
     /// rules as they are.
-    pub async fn follow(self: Arc<Self>, path: PathBuf, cancel: CancellationToken) {
+    pub async fn follow(self: Arc<Self>, cancel: CancellationToken) {
+        let Some(path) = &self.path else { return };
         let digest = |path: &Path| std::fs::read(path).ok().map(Sha256::digest);
-        let mut known = digest(&path);
+        let mut known = digest(path);
         while cancel.run_until_cancelled(tokio::time::sleep(RELOAD)).await.is_some() {
-            let now = digest(&path);
+            let now = digest(path);
             if now == known {
                 continue;
             }
             known = now;
-            match config::load(&path) {
-                Ok(rules) => {
-                    *self.rules.write() = rules.into();
-                    tracing::info!(path = %path.display(), "encryption configuration reloaded");
-                }
+            match self.reload() {
+                Ok(()) => tracing::info!(path = %path.display(), "encryption configuration reloaded"),
                 Err(error) => tracing::error!(%error, "the encryption configuration stays as it was"),
             }
         }
     }
 
-    fn is_configured(&self) -> bool {
-        self.configured
+    /// Whether there is a configuration.
+    pub fn is_configured(&self) -> bool {
+        self.path.is_some()
     }
 
     /// Whether the object at `key` should be written even if nothing changes: at that revision it is encrypted with an
@@ -144,7 +156,7 @@ mod tests {
              - resources: [secrets]\n  providers: [{providers}]\n"
         );
         Encryption {
-            configured: true,
+            path: Some(PathBuf::new()),
             rules: RwLock::new(config::parse(&text).unwrap().into()),
             stale: Mutex::default(),
         }

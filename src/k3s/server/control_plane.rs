@@ -1,9 +1,8 @@
 //! Datastore, API server, controllers, scheduler and what deploys manifests.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use k3s_addons::coredns;
 use k3s_api::authentication::UserInfo;
 use k3s_apiserver::authentication::Authenticated;
@@ -19,19 +18,23 @@ use k3s_supervisor::manifests::{self, Deployer};
 use k3s_supervisor::{Names, Tls, Token, private_dir};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::ResolvesServerCert;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::api_arguments;
+use super::certificate::{self, Served};
 use super::host::Host;
+use super::reload::Source;
 use super::{identity, kubeconfig, role};
 
 /// The running control plane.
 pub struct ControlPlane {
     pub api: ApiServer,
     pub tls: Tls,
+    /// The kubelet's certificate.
+    pub serving_kubelet: Arc<Served>,
+    serving_kube_apiserver: Arc<Served>,
+    names: Names,
     datastore: Opened,
     tasks: JoinSet<()>,
     serving: tokio::task::JoinHandle<Result<(), serve::Error>>,
@@ -63,9 +66,11 @@ impl ControlPlane {
         let listeners = host.api_listeners(config)?;
         let mut settings = api_config(config, host, &tls, datastore.store.clone())?;
         settings.datastore_metrics = Some(datastore.metrics().clone());
-        let reloaded = encryption(config, &mut settings)?;
+        let followed = encryption(config, &mut settings)?;
         let api = ApiServer::start(settings).await?;
-        let server_tls = serve::tls(serving_certificate(&tls)?, api.authenticator().client_ca_names())?;
+        let serving_kube_apiserver = Served::new(&tls.serving_kube_apiserver)?;
+        let serving_kubelet = Served::new(&tls.serving_kubelet)?;
+        let server_tls = serve::tls(serving_kube_apiserver.clone(), api.authenticator().client_ca_names())?;
         let stop_serving = CancellationToken::new();
         let service = Authenticated::new(api.clone());
         let limits = serve::Limits::default();
@@ -75,10 +80,20 @@ impl ControlPlane {
         kubeconfig::write(config, &tls)?;
         tracing::info!(port = config.listener.port, kubeconfig = %config.kubeconfig.path.display(), "API server is ready");
 
-        let mut plane = Self { api, tls, datastore, tasks: JoinSet::new(), serving, stop_serving };
+        let mut plane = Self {
+            api,
+            tls,
+            serving_kubelet,
+            serving_kube_apiserver,
+            names,
+            datastore,
+            tasks: JoinSet::new(),
+            serving,
+            stop_serving,
+        };
         plane.serve_etcd(config, cancel.clone()).await;
-        if let Some((encryption, path)) = reloaded {
-            plane.tasks.spawn(encryption.follow(path, cancel.clone()));
+        if let Some(encryption) = followed {
+            plane.tasks.spawn(encryption.follow(cancel.clone()));
         }
         plane.start_loops(config, host, &cancel).await?;
         Ok(plane)
@@ -87,6 +102,41 @@ impl ControlPlane {
     /// A client that acts as `user`, by function calls.
     pub fn client(&self, user: UserInfo) -> kube::Client {
         k3s_client::in_process(self.api.clone(), user)
+    }
+
+    /// What can be read anew while the server runs.
+    pub fn sources(&self, config: &Server) -> Vec<Source> {
+        let mut sources = vec![self.certificates_source(config)];
+        let given = &config.api_server;
+        if given.token_auth_file.is_some() {
+            let api = self.api.clone();
+            sources.push(Source::new("the token file", move || Ok(api.authenticator().reload_tokens()?)));
+        }
+        if given.audit.policy_file.is_some() {
+            let api = self.api.clone();
+            sources.push(Source::new("the audit policy", move || Ok(api.reload_audit_policy()?)));
+        }
+        let encryption = Arc::clone(&self.api.config().encryption);
+        if encryption.is_configured() {
+            sources.push(Source::new("the encryption configuration", move || Ok(encryption.reload()?)));
+        }
+        sources
+    }
+
+    /// What the API server and the kubelet show. Those about to expire are renewed, as at start.
+    fn certificates_source(&self, config: &Server) -> Source {
+        let (config, names) = (config.clone(), self.names.clone());
+        let (api_server, kubelet) = (Arc::clone(&self.serving_kube_apiserver), Arc::clone(&self.serving_kubelet));
+        let authorities = authorities(&self.tls);
+        Source::new("certificates", move || {
+            let data = &config.data_dir;
+            let tls = Tls::load_or_create(&data.server_tls(), &data.agent(), &names)?;
+            ensure!(authorities == self::authorities(&tls), "an authority is another one now, which takes a restart");
+            let new = (certificate::ready(&tls.serving_kube_apiserver)?, certificate::ready(&tls.serving_kubelet)?);
+            api_server.exchange(new.0);
+            kubelet.exchange(new.1);
+            kubeconfig::write(&config, &tls)
+        })
     }
 
     /// Serves the datastore to `etcdctl` and the like, on a socket for the server's user alone. It is for looking into a
@@ -190,8 +240,8 @@ fn api_config(
     Ok(api)
 }
 
-/// Has stored objects encrypted as is asked for. Returns the configuration that is to be followed, with its file.
-fn encryption(config: &Server, api: &mut k3s_apiserver::Config) -> anyhow::Result<Option<(Arc<Encryption>, PathBuf)>> {
+/// Has stored objects encrypted as is asked for. Returns the configuration if it is to be followed.
+fn encryption(config: &Server, api: &mut k3s_apiserver::Config) -> anyhow::Result<Option<Arc<Encryption>>> {
     let own = config.data_dir.encryption_config();
     let path = match &config.api_server.encryption_provider_config {
         Some(path) => path.clone(),
@@ -201,7 +251,7 @@ fn encryption(config: &Server, api: &mut k3s_apiserver::Config) -> anyhow::Resul
         },
     };
     api.encryption = Arc::new(Encryption::load(&path)?);
-    Ok(config.api_server.reload_encryption.then(|| (Arc::clone(&api.encryption), path)))
+    Ok(config.api_server.reload_encryption.then(|| Arc::clone(&api.encryption)))
 }
 
 /// What the certificate names besides the cluster's own names and the node.
@@ -214,6 +264,11 @@ fn client_certificate(pair: &k3s_supervisor::Pair) -> anyhow::Result<ClientCerti
     Ok(ClientCertificate { chain: certificates(&pair.certificate)?, key: Arc::new(key(&pair.key)?) })
 }
 
+/// The certificates of all that sign for this cluster.
+fn authorities(tls: &Tls) -> [String; 3] {
+    [&tls.server_ca, &tls.client_ca, &tls.request_header_ca].map(|authority| authority.certificate().to_owned())
+}
+
 /// The certificates of a PEM text.
 pub fn certificates(pem: &str) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>()?)
@@ -222,10 +277,4 @@ pub fn certificates(pem: &str) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 /// The private key of a PEM text.
 pub fn key(pem: &str) -> anyhow::Result<PrivateKeyDer<'static>> {
     Ok(PrivateKeyDer::from_pem_slice(pem.as_bytes())?)
-}
-
-fn serving_certificate(tls: &Tls) -> anyhow::Result<Arc<dyn ResolvesServerCert>> {
-    let pair = &tls.serving_kube_apiserver;
-    let signing = rustls::crypto::ring::sign::any_supported_type(&key(&pair.key)?)?;
-    Ok(Arc::new(SingleCertAndKey::from(CertifiedKey::new(certificates(&pair.certificate)?, signing))))
 }

@@ -23,6 +23,7 @@ use super::control_plane::{ControlPlane, certificates, key};
 use super::host::Host;
 use super::host_ports::HostPorts;
 use super::identity;
+use super::reload::Source;
 
 /// How long the kubelet of a known node waits for the network.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -92,13 +93,25 @@ impl Node {
             key(&plane.tls.serving_kubelet.key)?,
             certificates(plane.tls.client_ca.certificate())?,
         )?;
+        let mut tls = Arc::unwrap_or_clone(tls);
+        tls.cert_resolver = plane.serving_kubelet.clone();
         let listener = TcpListener::bind((host.node_ip, port))
             .await
             .with_context(|| format!("cannot listen on {}:{port} for the kubelet", host.node_ip))?;
         let admitted = kubelet_server::Admitted::default();
-        tasks.spawn(kubelet_server::serve(listener, tls, kubelet.clone(), admitted, cancel.clone()));
+        tasks.spawn(kubelet_server::serve(listener, Arc::new(tls), kubelet.clone(), admitted, cancel.clone()));
         tasks.spawn(async move { kubelet.run(cancel).await });
         Ok(Self { runtime, tasks })
+    }
+
+    /// `registries.yaml`, if there is a name for it: pulls that begin after it was read anew go by it.
+    pub fn registries_source(&self, node: &k3s_env::Node) -> Option<Source> {
+        node.private_registry.as_ref()?;
+        let (node, runtime) = (node.clone(), Arc::clone(&self.runtime));
+        Some(Source::new("registries.yaml", move || {
+            runtime.set_registries(registries(&node)?);
+            Ok(())
+        }))
     }
 
     /// Waits for the components, which were cancelled. Pods keep running.

@@ -32,6 +32,11 @@ impl Readiness {
         self.say(&[Notification::Ready, main, Notification::Status(status)]);
     }
 
+    /// The server reads its files anew. [`Self::ready`] follows.
+    pub fn reloading(&self) {
+        self.say(&[Notification::Reloading, Notification::Status("reloading".into())]);
+    }
+
     /// The server is about to end.
     pub fn stopping(&self) {
         self.say(&[Notification::Stopping, Notification::Status("stopping; pods keep running".into())]);

@@ -19,7 +19,7 @@ use super::lease::Lease;
 use super::store::{Entry, ImageStore, as_index};
 use super::{ARCHITECTURE, ImageError, Reference, import, platform, reference};
 use crate::Runtime;
-use crate::registry::{Client, Endpoint, Manifest, RegistryError};
+use crate::registry::{Client, Endpoint, Manifest, Registries, RegistryError};
 
 /// Layers of one image that arrive at the same time, as containerd has it.
 const PARALLEL_LAYERS: usize = 3;
@@ -54,6 +54,13 @@ impl Pulls {
 }
 
 impl Runtime {
+    /// Other ways to reach registries, for pulls that begin from now on. Certificates that it names are read anew, even
+    /// if their names are as before.
+    pub fn set_registries(&self, registries: Registries) {
+        *self.registries.write() = registries;
+        self.pulls.client.forget_connections();
+    }
+
     /// Pulls the image, or waits for the pull of it that goes on already. Returns its id.
     pub(crate) async fn pull(
         self: Arc<Self>,
@@ -111,7 +118,7 @@ impl Runtime {
     }
 
     async fn pull_now(&self, reference: &Reference, auth: Option<&RegistryAuth>) -> Result<String, ImageError> {
-        let endpoints = self.options.registries.endpoints(reference);
+        let endpoints = self.registries.read().endpoints(reference);
         let mut pull = Running { runtime: self, auth, endpoints, lease: self.images.leases.begin() };
         let (target, manifest) = pull.resolve(reference).await?;
         let document: ImageManifest = serde_json::from_slice(&manifest.bytes)

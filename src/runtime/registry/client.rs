@@ -37,6 +37,11 @@ impl Client {
         Self { transport: Transport::new(), authorizations: Authorizations::default() }
     }
 
+    /// New connections are made by what certificate files hold then. What goes on goes on.
+    pub(crate) fn forget_connections(&self) {
+        self.transport.forget();
+    }
+
     /// The manifest of a tag or digest; of a digest it has that digest.
     pub(crate) async fn manifest(
         &self,

@@ -62,6 +62,10 @@ impl Transport {
         Self { proxies: Arc::new(proxy::from_environment()), clients: Mutex::default() }
     }
 
+    pub(super) fn forget(&self) {
+        self.clients.lock().clear();
+    }
+
     fn client(&self, endpoint: &Endpoint) -> Result<HttpClient, RegistryError> {
         let mut clients = self.clients.lock();
         if let Some(client) = clients.get(&endpoint.tls) {
