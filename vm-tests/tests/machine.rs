@@ -111,13 +111,17 @@ fn k3s_lives_with_systemd() {
          ! kubectl exec limited -- sh -c 'true & true & true & true & wait'",
     );
     on.run(
-        "a pod sees the address of a client of the machine",
-        "nic=$(ls /sys/class/net | grep -v '^lo$' | head -n 1)
-         ip address add 192.0.2.1/24 dev $nic; ip link set $nic up
+        "a pod sees the real address of a client elsewhere, by TCP and by UDP, and IPv6 reaches it",
+        "ip netns add elsewhere; ip link add near type veth peer name far netns elsewhere
+         ip address add 192.0.2.1/24 dev near; ip link set near up; ip netns exec elsewhere ip link set far up
+         ip netns exec elsewhere ip address add 192.0.2.77/24 dev far
          apply /root/who.yaml
-         await eval 'busybox wget -qO- http://192.0.2.1:18080/cgi-bin/who >/tmp/who'
-         grep -w 192.0.2.1 /tmp/who
-         kubectl delete pod who; ip address delete 192.0.2.1/24 dev $nic",
+         await eval 'ip netns exec elsewhere busybox wget -qO- http://192.0.2.1:18080/cgi-bin/who >/tmp/who'
+         test $(cat /tmp/who) = 192.0.2.77
+         await eval 'ask_udp 192.0.2.1:18081 >/tmp/who'
+         test $(cat /tmp/who) = 192.0.2.77
+         busybox wget -qO- http://[::1]:18080/cgi-bin/who | grep -x '[0-9.]*'
+         kubectl delete pod who; ip link delete near; ip netns delete elsewhere",
     );
     on.run(
         "a restart leaves pods running",
@@ -127,6 +131,15 @@ fn k3s_lives_with_systemd() {
          test \"$before\" = \"$(cat $(cgroup limited)/cgroup.procs)\"
          user systemctl --user kill -s KILL k3s-rootless; await kubectl get --raw /readyz; await active
          test \"$before\" = \"$(cat $(cgroup limited)/cgroup.procs)\"",
+    );
+    on.run(
+        "a reload reads files anew, and the server goes on",
+        "before=$(user systemctl --user show -p MainPID -p NRestarts k3s-rootless)
+         user systemctl --user reload k3s-rootless
+         await eval 'log | grep \"reloaded certificates\"'
+         await eval 'user systemctl --user show -p StatusText k3s-rootless | grep \"StatusText=Kubernetes v\"'
+         active; kubectl get --raw /readyz
+         test \"$before\" = \"$(user systemctl --user show -p MainPID -p NRestarts k3s-rootless)\"",
     );
     on.run(
         "the watchdog has a server restarted that hangs",

@@ -28,6 +28,12 @@ cgroup() {
     id=$(kubectl get pod "$1" -o json | sed -n 's|.*"containerID": *"[a-z0-9-]*://\([0-9a-f]*\)".*|\1|p' | head -n 1)
     find /sys/fs/cgroup -type d -name "$id" | grep . || { echo "no cgroup of $1 ($id)" >&2; return 1; }
 }
+# What a client in the network namespace elsewhere is told by UDP.
+ask_udp() {
+    ip netns exec elsewhere perl -MIO::Socket::INET -e '
+        $s = IO::Socket::INET->new(PeerAddr => shift, Proto => "udp") or die;
+        alarm 5; $s->send("who?"); $s->recv($answer, 64); print $answer' "$1"
+}
 # What k3s-killall.sh does for a rootless cluster: its init ends, and everything inside with it.
 end_pods() {
     for file in $(grep -ls '[r]ootless-init' /proc/[0-9]*/cmdline); do
