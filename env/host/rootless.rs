@@ -9,8 +9,11 @@ use super::{Finding, Host, Section};
 pub fn section(host: &Host) -> Option<Section> {
     let uid = if host.is_root() { host.sudo_uid? } else { host.uid };
     let variables = std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
-    let home = std::env::var_os("HOME").unwrap_or_else(|| "/".into());
-    let config = match Config::from_env(variables, &std::path::Path::new(&home).join(".rancher/k3s"), false) {
+    let data_dir = match host.is_root() {
+        false => host.data_dir.clone(),
+        true => std::env::home_dir().unwrap_or_default().join(".rancher/k3s"),
+    };
+    let config = match Config::from_env(variables, &data_dir, false) {
         Ok(config) => config,
         Err(error) => {
             let finding = Finding::fail("K3S_ROOTLESS_*", error.to_string(), "");
