@@ -13,6 +13,9 @@ pub struct PodSandboxConfig {
     pub uid: String,
     /// Counts up each time the sandbox of the same pod is made anew.
     pub attempt: u32,
+    /// Who runs the containers (the handler of the pod's RuntimeClass); empty: the default.
+    #[serde(default)]
+    pub runtime_handler: String,
     /// Empty for pods on the host's network.
     pub hostname: String,
     /// Where container logs go; `ContainerConfig::log_path` is below it.

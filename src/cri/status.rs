@@ -28,6 +28,9 @@ pub struct PodSandboxStatus {
     pub created_at: Nanos,
     /// Empty on the host's network.
     pub ips: Vec<IpAddr>,
+    /// Who runs its containers; empty: the default.
+    #[serde(default)]
+    pub runtime_handler: String,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
 }
@@ -171,6 +174,8 @@ pub struct RuntimeStatus {
     /// `Err` with the reason if pods can't be run.
     pub ready: Result<(), String>,
     pub network_ready: Result<(), String>,
+    /// Handlers of RuntimeClasses besides the default.
+    pub handlers: Vec<String>,
     /// cgroup v2 controllers that can be used for pods; empty: limits are not enforced, and why.
     pub controllers: Vec<String>,
     pub limits_unavailable: Option<String>,

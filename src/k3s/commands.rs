@@ -24,6 +24,7 @@ pub static COMMANDS: &[Command] = &[
     command("kubectl", "Run kubectl", kubectl::run),
     command("crictl", "Look at the pods, containers and images of this node", cri_tools::crictl),
     command("ctr", "List, pull, import and export the images of this node", cri_tools::ctr),
+    command("oci", "Run containers from OCI bundles, with runc's command line", oci),
     command(
         "check-config",
         "Say whether this host has what k3s needs, and how to mend what it lacks",
@@ -39,6 +40,13 @@ pub static MISSING: &[&str] = &["token", "etcd-snapshot", "secrets-encrypt", "ce
 
 /// Names under which a link to the binary is the command of that name.
 pub static LINKS: &[&str] = &["kubectl", "crictl", "ctr"];
+
+/// Names under which a link to the binary is `k3s oci`, for programs that want the path of an OCI runtime.
+pub static OCI_LINKS: &[&str] = &["runc", "k3s-oci"];
+
+fn oci(args: Vec<OsString>) -> ExitCode {
+    k3s_runtime::oci::main(args.into_iter())
+}
 
 /// The text of `k3s --help`.
 pub fn usage() -> String {

@@ -42,6 +42,9 @@ fn main() -> ExitCode {
     if let Some(name) = called.filter(|name| commands::LINKS.contains(name)) {
         return run(name, args);
     }
+    if called.is_some_and(|name| commands::OCI_LINKS.contains(&name)) {
+        return run("oci", args);
+    }
     match args.first().and_then(|first| first.to_str()) {
         Some("-v" | "--version") => {
             print!("{}", version::text());

@@ -19,6 +19,7 @@ mod plan;
 mod pull_secrets;
 mod qos;
 pub(crate) mod resources;
+mod runtime_class;
 mod sandbox;
 mod security;
 mod service_env;

@@ -148,7 +148,7 @@ fn limits(resources: &LinuxResources) -> Vec<(String, String)> {
 }
 
 /// cgroup v1's shares (2 to 262144) as v2's weight (1 to 10000), by the formula of runc and the kubelet.
-fn cpu_weight(shares: u64) -> u64 {
+pub(crate) fn cpu_weight(shares: u64) -> u64 {
     let shares = shares.clamp(2, 262_144);
     1 + (shares - 2) * 9999 / 262_142
 }

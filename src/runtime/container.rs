@@ -263,6 +263,7 @@ impl Runtime {
             stdin_once: record.config.stdin_once,
             pid: pod.namespaces.pid,
             cgroup,
+            runtime: self.handlers.runtime(&pod.runtime_handler, &sandbox.directory.join("runtime"))?,
         });
         let descriptors: Vec<_> = binary.iter().map(AsFd::as_fd).collect();
         match shim.call(request, &descriptors).await? {

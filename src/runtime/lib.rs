@@ -10,6 +10,7 @@
 //! * [`Runtime`] lives in the k3s process and implements [`k3s_cri::RuntimeService`] and [`k3s_cri::ImageService`].
 //! * [`serve_cri`] shows it to others as CRI v1 over gRPC.
 //! * [`shim::main`] is the hidden subcommand `k3s shim`: a small process per pod that outlives k3s.
+//! * [`oci::main`] is `k3s oci`: the executor as an OCI runtime with runc's command line.
 //! * The executor turns a fork of the shim into a container, by the OCI runtime specification.
 //!
 //! Nothing is mounted in the node's mount namespace but a tmpfs per pod for its shared memory: overlays are made inside
@@ -23,9 +24,11 @@ mod disk;
 mod exec;
 mod executor;
 mod grpc;
+mod handlers;
 mod id;
 mod image;
 mod mount_table;
+pub mod oci;
 mod record;
 mod registry;
 mod relay;

@@ -78,6 +78,7 @@ impl SandboxRecord {
             state: self.state,
             created_at: self.created_at,
             ips: self.ips.clone(),
+            runtime_handler: self.config.runtime_handler.clone(),
             labels: self.config.labels.clone(),
             annotations: self.config.annotations.clone(),
         }

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::cgroup::{Cgroup, Cgroups};
 use crate::container::Container;
 use crate::disk::DiskUsage;
+use crate::handlers::Handlers;
 use crate::image::{self, BuiltinImage, ImageError, ImageStore, Pulls};
 use crate::registry::Registries;
 use crate::sandbox::Sandbox;
@@ -82,6 +83,7 @@ pub struct Runtime {
     pub(crate) cgroups: Cgroups,
     pub(crate) disk: DiskUsage,
     pub(crate) processes: Processes,
+    pub(crate) handlers: Handlers,
     pub(crate) sandboxes: RwLock<HashMap<String, Arc<Sandbox>>>,
     pub(crate) containers: RwLock<HashMap<String, Arc<Container>>>,
     pub(crate) importing: tokio::sync::Mutex<()>,
@@ -112,6 +114,7 @@ impl Runtime {
         if let Some(reason) = &cgroups.unavailable {
             tracing::warn!(%reason, "not all limits of pods are enforced");
         }
+        let handlers = Handlers::find(std::env::var_os("PATH").as_deref());
         let (shim_events, receiver) = mpsc::unbounded_channel();
         let registries = RwLock::new(options.registries.clone());
         let runtime = Arc::new_cyclic(|this| Self {
@@ -123,6 +126,7 @@ impl Runtime {
             cgroups,
             disk: DiskUsage::default(),
             processes: Processes::default(),
+            handlers,
             sandboxes: RwLock::default(),
             containers: RwLock::default(),
             importing: tokio::sync::Mutex::default(),

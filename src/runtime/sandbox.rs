@@ -100,6 +100,7 @@ impl Runtime {
 
     /// Makes a sandbox. On failure nothing is left.
     pub(crate) async fn run_sandbox(self: Arc<Self>, config: PodSandboxConfig) -> Result<String, Error> {
+        self.handlers.check(&config.runtime_handler)?;
         let record = SandboxRecord {
             id: id::new(),
             config,

@@ -35,6 +35,7 @@ impl RuntimeService for Runtime {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: Ok(()),
             network_ready: self.options.network.ready().await.map_err(|error| error.to_string()),
+            handlers: self.handlers.names(),
             controllers: self.cgroups.controllers.clone(),
             limits_unavailable: self.cgroups.unavailable.clone(),
         })

@@ -9,18 +9,21 @@ pub(crate) enum Forked {
     Parent { pid: i32, pidfd: OwnedFd },
 }
 
-/// `clone3` used as a fork: a copy of this process in new namespaces (`CLONE_NEW*`), known by a pidfd.
+/// `clone3` used as a fork: a copy of this process in new namespaces (`CLONE_NEW*`), known by a pidfd. With
+/// `CLONE_PARENT` it is a sibling of this process: the parent waits for it.
 ///
 /// # Safety
 /// The process must have a single thread: the child gets the memory of all of them but runs only this one.
 pub(crate) unsafe fn fork(namespaces: libc::c_int) -> io::Result<Forked> {
     let mut pidfd: libc::c_int = -1;
+    // A sibling gets the signal of this process; the kernel refuses another wish.
+    let exit_signal = if namespaces & libc::CLONE_PARENT != 0 { 0 } else { libc::SIGCHLD as u64 };
     let args = libc::clone_args {
         flags: (libc::CLONE_PIDFD | namespaces) as u32 as u64,
         pidfd: (&raw mut pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal,
         stack: 0,
         stack_size: 0,
         tls: 0,
@@ -84,6 +87,17 @@ pub fn close_from_on_exec(first: u32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Leaves the descriptors from `first` to `last` open at `execve` again.
+pub(crate) fn keep_on_exec(first: i32, last: i32) -> io::Result<()> {
+    for fd in first..=last {
+        // SAFETY: only a flag of a number changes; the caller gave these descriptors to be handed on.
+        if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// Sends `signal` to the process behind `process`: a pidfd or an open `/proc/<pid>` directory.
 pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     // SAFETY: no pointer but null is passed.
@@ -91,6 +105,11 @@ pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: i32) -> io::Result
         libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets the others of this user look at `/proc/<pid>` of this process again: an ordinary user must write its id maps.
+pub(crate) fn show_to_ptrace() -> io::Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, 1)
 }
 
 /// Asks the kernel to send this process `SIGKILL` when its parent dies.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use k3s_addons::coredns;
+use k3s_addons::{coredns, runtimes};
 use k3s_api::authentication::UserInfo;
 use k3s_apiserver::authentication::Authenticated;
 use k3s_apiserver::encryption::Encryption;
@@ -181,6 +181,7 @@ impl ControlPlane {
                 let text = coredns::manifest(config.network.cluster_dns, &config.network.cluster_domain);
                 manifests::install(&folder, coredns::MANIFEST_NAME, &text)?;
             }
+            manifests::install(&folder, runtimes::MANIFEST_NAME, &runtimes::manifest())?;
             self.tasks.spawn(deployer.run(cancel.clone()));
         }
         if !config.disable_agent {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k3s_cri::RuntimeStatus;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler,
+    NodeRuntimeHandlerFeatures, NodeStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
@@ -35,6 +36,8 @@ pub(super) struct Observation {
     memory_pressure: bool,
     disk_pressure: bool,
     images: Vec<ContainerImage>,
+    /// What RuntimeClasses may name, the default without a name first.
+    handlers: Vec<NodeRuntimeHandler>,
 }
 
 /// Keeps the status up to date for ever.
@@ -113,6 +116,14 @@ fn without_heartbeat(status: &NodeStatus) -> NodeStatus {
 /// Looks at the runtime, the machine and the images.
 pub(super) async fn observe(ctx: &Context) -> Observation {
     let runtime = ctx.runtime.status().await;
+    let names = runtime.as_ref().map(|status| status.handlers.clone()).unwrap_or_default();
+    let handlers = std::iter::once(String::new()).chain(names).map(|name| NodeRuntimeHandler {
+        name: Some(name),
+        features: Some(NodeRuntimeHandlerFeatures {
+            recursive_read_only_mounts: Some(true),
+            user_namespaces: Some(false),
+        }),
+    });
     let limits_unavailable = runtime.as_ref().ok().and_then(|status| status.limits_unavailable.clone());
     let not_ready = match runtime {
         Ok(status) => not_ready(&status),
@@ -140,6 +151,7 @@ pub(super) async fn observe(ctx: &Context) -> Observation {
         memory_pressure: available.is_some_and(|bytes| bytes < MIN_MEMORY_BYTES),
         disk_pressure,
         images: images.collect(),
+        handlers: handlers.collect(),
     }
 }
 
@@ -182,6 +194,7 @@ pub(super) fn of(ctx: &Context, previous: Option<&NodeStatus>, observation: &Obs
             kubelet_endpoint: Some(DaemonEndpoint { port: ctx.config.port.into() }),
         }),
         images: Some(observation.images.clone()),
+        runtime_handlers: Some(observation.handlers.clone()),
         node_info: Some(ctx.facts.node_info(&ctx.config.version)),
         ..Default::default()
     }
@@ -234,6 +247,7 @@ mod tests {
             memory_pressure: false,
             disk_pressure: false,
             images: Vec::new(),
+            handlers: Vec::new(),
         }
     }
 
@@ -257,6 +271,7 @@ mod tests {
     #[test]
     fn both_reasons_of_not_being_ready_are_told() {
         let mut status = RuntimeStatus {
+            handlers: Vec::new(),
             name: "k3s".into(),
             version: "1".into(),
             ready: Ok(()),

@@ -43,6 +43,7 @@ pub(super) fn config(config: &Config, pod: &Pod, attempt: u32, node_resolv_conf:
         namespace,
         uid,
         attempt,
+        runtime_handler: String::new(),
     }
 }
 

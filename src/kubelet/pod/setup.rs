@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::Mutex;
 
 use super::field_path::Addresses;
-use super::sandbox;
+use super::{runtime_class, sandbox};
 use crate::context::Context;
 use crate::events::Severity;
 use crate::volume::{Mounted, Volumes};
@@ -75,7 +75,10 @@ impl Setup {
                 String::new()
             }
         };
-        let config = sandbox::config(&ctx.config, pod, attempt, &resolv_conf);
+        let mut config = sandbox::config(&ctx.config, pod, attempt, &resolv_conf);
+        config.runtime_handler = runtime_class::handler(ctx, pod).await.inspect_err(|error| {
+            self.event("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {error}"));
+        })?;
         match ctx.runtime.run_pod_sandbox(config).await {
             Ok(id) => {
                 tracing::debug!(pod = pod.metadata.name, sandbox = id, "sandbox made");

@@ -75,6 +75,13 @@ pub(super) fn limit_bounding(capabilities: &LinuxCapabilities) -> Result<(), Err
     Ok(())
 }
 
+/// Makes everything permitted effective again, which a change of the user took away.
+pub(super) fn raise_permitted() -> Result<(), Error> {
+    let have = rustix::thread::capabilities(None).doing("read capabilities")?;
+    let sets = CapabilitySets { effective: have.permitted, ..have };
+    set_capabilities(None, sets).doing("make capabilities effective")
+}
+
 /// Sets the other sets. What this process does not have (in a container, or a user namespace with less) it can't give.
 pub(super) fn apply(capabilities: &LinuxCapabilities) -> Result<(), Error> {
     let have = rustix::thread::capabilities(None).doing("read capabilities")?;

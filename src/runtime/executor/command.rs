@@ -9,19 +9,38 @@ use std::path::{Path, PathBuf};
 use super::Never;
 use super::error::{Error, Reason};
 
-/// Replaces this process. Returns only the reason why it could not.
-pub(super) fn execute(args: &[String], environment: &[String]) -> Result<Never, Error> {
-    let Some(name) = args.first().filter(|name| !name.is_empty()) else {
-        return Err(Error::invalid("no command specified"));
-    };
-    let path = find(name, environment)?;
-    let command = |reason: String| Error::Command { command: name.clone(), reason };
-    let c_string = |text: &[u8]| CString::new(text).map_err(|_| command("contains a NUL byte".into()));
-    let file = c_string(path.as_os_str().as_bytes())?;
-    let args = args.iter().map(|arg| c_string(arg.as_bytes())).collect::<Result<Vec<_>, _>>()?;
-    let environment = environment.iter().map(|entry| c_string(entry.as_bytes())).collect::<Result<Vec<_>, _>>()?;
-    let Err(error) = nix::unistd::execve(&file, &args, &environment);
-    Err(command(Reason(&error.into()).to_string()))
+/// A command that was found, with all the kernel needs to run it.
+pub(super) struct Command {
+    name: String,
+    file: CString,
+    args: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Command {
+    /// Finds the program of `args[0]` as a shell does.
+    pub(super) fn find(args: &[String], environment: Vec<String>) -> Result<Self, Error> {
+        let Some(name) = args.first().filter(|name| !name.is_empty()) else {
+            return Err(Error::invalid("no command specified"));
+        };
+        let path = find(name, &environment)?;
+        let c_string = |text: &[u8]| {
+            let reason = "contains a NUL byte".to_owned();
+            CString::new(text).map_err(|_| Error::Command { command: name.clone(), reason })
+        };
+        Ok(Self {
+            file: c_string(path.as_os_str().as_bytes())?,
+            args: args.iter().map(|arg| c_string(arg.as_bytes())).collect::<Result<_, _>>()?,
+            environment: environment.iter().map(|entry| c_string(entry.as_bytes())).collect::<Result<_, _>>()?,
+            name: name.clone(),
+        })
+    }
+
+    /// Replaces this process. Returns only the reason why it could not.
+    pub(super) fn execute(self) -> Result<Never, Error> {
+        let Err(error) = nix::unistd::execve(&self.file, &self.args, &self.environment);
+        Err(Error::Command { command: self.name, reason: Reason(&error.into()).to_string() })
+    }
 }
 
 fn find(name: &str, environment: &[String]) -> Result<PathBuf, Error> {

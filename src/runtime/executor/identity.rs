@@ -11,7 +11,7 @@ use super::inside;
 
 /// Who a process runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     pub user: ContainerUser,
     /// For `$HOME` if the environment has none.
     pub home: String,
@@ -23,7 +23,7 @@ pub(crate) const ONLY_GIVEN_GROUPS: char = '=';
 
 /// Resolves the specification's user. A `username` (`name|uid[:group|gid]`) is looked up and brings the groups it is a
 /// member of; without one the numbers are taken as they are.
-pub(super) fn look_up(root: BorrowedFd<'_>, user: &User) -> Result<Identity, Error> {
+pub(crate) fn look_up(root: BorrowedFd<'_>, user: &User) -> Result<Identity, Error> {
     let passwd = inside::read_small(root, Path::new("/etc/passwd")).doing("read /etc/passwd")?.unwrap_or_default();
     let group = inside::read_small(root, Path::new("/etc/group")).doing("read /etc/group")?.unwrap_or_default();
     resolve(user, &passwd, &group)

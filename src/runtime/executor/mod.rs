@@ -1,15 +1,19 @@
 //! Turns a freshly forked process into a container's process: the OCI runtime specification, one file per mechanism.
 //!
-//! Everything here runs in a child of the single-threaded shim, between `clone3` and `execve`. What goes wrong is told
-//! to the shim over the progress socket, whose closing by `execve` says that all went well.
+//! Everything here runs in a child of a single-threaded process, between `clone3` and `execve`: of the shim for pods
+//! ([`run_container`], [`run_exec`]), of `k3s oci` for bundles ([`launch`], [`join`]). What goes wrong is told over the
+//! progress socket, whose closing by `execve` says that all went well.
 
+mod apparmor;
 mod capabilities;
 mod command;
+mod devices;
 mod error;
 mod identity;
 mod inside;
 mod masked;
 mod mounts;
+mod namespaces;
 mod process;
 mod rlimits;
 mod rootfs;
@@ -26,10 +30,13 @@ use nix::sys::stat::Mode;
 use oci_spec::runtime::{Process, Spec};
 
 pub(crate) use self::capabilities::ALL as ALL_CAPABILITIES;
-pub(crate) use self::error::{Context, Error};
-pub(crate) use self::identity::ONLY_GIVEN_GROUPS;
-pub(crate) use self::mounts::clone_tree;
-pub(crate) use self::rootfs::{RootFilesystem, RootKind, overlay};
+pub(crate) use self::devices::default_devices;
+pub(crate) use self::error::{Context, Error, Reason};
+pub(crate) use self::identity::{ONLY_GIVEN_GROUPS, look_up as look_up_user};
+pub(crate) use self::mounts::{attach_at, attach_binary, clone_tree, hide_directory, mount_proc};
+pub(crate) use self::namespaces::{bring_up_loopback, set_sysctl};
+use self::process::Ties;
+pub(crate) use self::rootfs::{RootFilesystem, RootKind, become_slave, mount as mount_root, overlay};
 use crate::shim::protocol::{Progress, StartContainer};
 use crate::shim::socket;
 use crate::syscall;
@@ -71,13 +78,50 @@ pub(crate) fn run_exec(
     report(progress, &error)
 }
 
-fn report(progress: &OwnedFd, error: &Error) -> ! {
-    // If even this fails, the shim sees a process that ended before it began and says so.
+/// Says why there will be no process, and ends this one.
+pub(crate) fn report(progress: &OwnedFd, error: &Error) -> ! {
+    // If even this fails, the parent sees a process that ended before it began and says so.
     let _ = socket::send(progress, &Progress::Error(error.to_string()), &[]);
     syscall::exit_now(128)
 }
 
-enum Never {}
+/// No value: what returns it only returns with an error.
+pub(crate) enum Never {}
+
+/// A container about to begin.
+pub(crate) struct Launch<'a> {
+    pub spec: &'a Spec,
+    pub root: &'a RootFilesystem,
+    /// Where the root is mounted until it is entered.
+    pub place: &'a Path,
+    /// The mount of the k3s binary, for images made of it.
+    pub binary: Option<OwnedFd>,
+    /// `None`: the process gets a terminal.
+    pub stdio: Option<Stdio>,
+    /// Where the user and the terminal are told.
+    pub progress: &'a OwnedFd,
+    /// It dies with its parent.
+    pub tied_to_parent: bool,
+    /// How many descriptors from 3 on the command gets.
+    pub descriptors: i32,
+}
+
+/// What happens at the specification's points between creation and start.
+pub(crate) trait Stages {
+    /// Everything is mounted, but the root not entered.
+    fn mounted(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// The command begins when this returns.
+    fn ready(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// A pod's containers are created and started in one go.
+struct AtOnce;
+impl Stages for AtOnce {}
 
 fn container(
     start: &StartContainer,
@@ -85,32 +129,50 @@ fn container(
     stdio: Option<Stdio>,
     progress: &OwnedFd,
 ) -> Result<Never, Error> {
-    prepare(start.cgroup.as_deref())?;
+    tie()?;
+    hide()?;
+    join_cgroup(start.cgroup.as_deref())?;
     unshare(CloneFlags::CLONE_NEWCGROUP).doing("unshare cgroup namespace")?;
-    let config = start.bundle.join("config.json");
-    let spec: Spec = read_json(&config)?;
-    let layout: RootFilesystem = read_json(&start.bundle.join("rootfs.json"))?;
-    let process = spec.process().as_ref().ok_or_else(|| Error::invalid(format!("{}: no process", config.display())))?;
+    let launch_of = Launch {
+        spec: &read_json(&start.bundle.join("config.json"))?,
+        root: &read_json(&start.bundle.join("rootfs.json"))?,
+        place: &start.bundle.join("rootfs"),
+        binary,
+        stdio,
+        progress,
+        tied_to_parent: true,
+        descriptors: 0,
+    };
+    launch(launch_of, &mut AtOnce)
+}
+
+/// Makes the container and becomes its command. Called in a process that is in all its namespaces already.
+pub(crate) fn launch(launch: Launch<'_>, stages: &mut dyn Stages) -> Result<Never, Error> {
+    let Launch { spec, progress, .. } = launch;
+    let process = spec.process().as_ref().ok_or_else(|| Error::invalid("config.json: no process"))?;
     let linux = spec.linux().as_ref();
     process::set_oom_score_adj(process)?;
-
     let readonly = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
     let no_mounts = Vec::new();
     let mounts = spec.mounts().as_ref().unwrap_or(&no_mounts);
     // Sources are opened while mounts still have the node's propagation; a slave could not be made shared again.
     let sources = mounts::open_sources(mounts)?;
     rootfs::become_slave()?;
-    let root = rootfs::mount(&layout, &start.bundle)?;
-    if let (Some(path), Some(binary)) = (&layout.binary, binary) {
+    let root = rootfs::mount(launch.root, launch.place)?;
+    if let (Some(path), Some(binary)) = (&launch.root.binary, launch.binary) {
         mounts::attach_binary(root.as_fd(), path, binary)?;
     }
     for (mount, source) in mounts.iter().zip(sources) {
         mounts::mount(root.as_fd(), mount, source)?;
     }
-    mounts::link_devices(root.as_fd())?;
-    let console = match stdio {
+    if !mounts.iter().any(mounts::is_the_nodes_dev) {
+        let devices = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
+        devices::make(root.as_fd(), devices)?;
+        mounts::link_devices(root.as_fd())?;
+    }
+    let console = match launch.stdio {
         Some(_) => None,
-        None => Some(terminal::open(root.as_fd(), true)?),
+        None => Some(terminal::open(root.as_fd(), true, process.console_size().as_ref())?),
     };
     if let Some(linux) = linux {
         masked::mask(root.as_fd(), linux.masked_paths().as_deref().unwrap_or_default())?;
@@ -119,10 +181,14 @@ fn container(
     let identity = identity::look_up(root.as_fd(), process.user())?;
     socket::send(progress, &Progress::User(identity.user.clone()), &[]).doing("report user")?;
     process::create_working_directory(root.as_fd(), process)?;
-    rootfs::enter(root, readonly)?;
+    stages.mounted()?;
+    rootfs::enter(root, readonly, linux.and_then(|linux| linux.rootfs_propagation().as_deref()))?;
 
-    let stdio = terminal::connect(console, stdio, progress)?;
-    process::become_process(process, &identity, linux.and_then(|linux| linux.seccomp().as_ref()), stdio)
+    let stdio = terminal::connect(console, launch.stdio, progress)?;
+    apparmor::confine(process)?;
+    let ties =
+        Ties { to_parent: launch.tied_to_parent, descriptors: launch.descriptors, ready: &mut || stages.ready() };
+    process::become_process(process, &identity, linux.and_then(|linux| linux.seccomp().as_ref()), stdio, ties)
 }
 
 fn exec(
@@ -132,20 +198,50 @@ fn exec(
     stdio: Option<Stdio>,
     progress: &OwnedFd,
 ) -> Result<Never, Error> {
-    prepare(cgroup)?;
+    tie()?;
+    hide()?;
+    join_cgroup(cgroup)?;
     let request: ExecProcess = serde_json::from_reader(std::io::BufReader::new(File::from(process)))
         .map_err(|error| Error::invalid(format!("process: {error}")))?;
+    let namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP;
+    join(Join { request: &request, init, namespaces, stdio, progress, tied_to_parent: true, descriptors: 0 })
+}
+
+/// A further process about to begin.
+pub(crate) struct Join<'a> {
+    pub request: &'a ExecProcess,
+    /// The container's first process, as a pidfd.
+    pub init: &'a OwnedFd,
+    /// What of its namespaces this process is not in yet.
+    pub namespaces: CloneFlags,
+    /// `None`: the process gets a terminal.
+    pub stdio: Option<Stdio>,
+    /// Where the terminal is told.
+    pub progress: &'a OwnedFd,
+    /// It dies with its parent.
+    pub tied_to_parent: bool,
+    /// How many descriptors from 3 on the command gets.
+    pub descriptors: i32,
+}
+
+/// Becomes a further process of a container. Called in a process that is in the container's pid namespace.
+pub(crate) fn join(join: Join<'_>) -> Result<Never, Error> {
+    let Join { request, progress, .. } = join;
     process::set_oom_score_adj(&request.process)?;
-    setns(init, CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP).doing("join the container's namespaces")?;
+    if !join.namespaces.is_empty() {
+        setns(join.init, join.namespaces).doing("join the container's namespaces")?;
+    }
     let root = inside::open_root()?;
     let identity = identity::look_up(root.as_fd(), request.process.user())?;
-    let console = match stdio {
+    let console = match join.stdio {
         Some(_) => None,
-        None => Some(terminal::open(root.as_fd(), false)?),
+        None => Some(terminal::open(root.as_fd(), false, request.process.console_size().as_ref())?),
     };
     drop(root);
-    let stdio = terminal::connect(console, stdio, progress)?;
-    process::become_process(&request.process, &identity, request.seccomp.as_ref(), stdio)
+    let stdio = terminal::connect(console, join.stdio, progress)?;
+    apparmor::confine(&request.process)?;
+    let ties = Ties { to_parent: join.tied_to_parent, descriptors: join.descriptors, ready: &mut || Ok(()) };
+    process::become_process(&request.process, &identity, request.seccomp.as_ref(), stdio, ties)
 }
 
 /// What exec needs of a specification.
@@ -155,17 +251,22 @@ pub(crate) struct ExecProcess {
     pub seccomp: Option<oci_spec::runtime::LinuxSeccomp>,
 }
 
-/// First steps of every process: it dies with its shim, can't be inspected from inside the container, is counted in
-/// its cgroup.
-fn prepare(cgroup: Option<&Path>) -> Result<(), Error> {
-    syscall::die_with_parent().doing("set parent death signal")?;
+/// The process dies with its parent.
+fn tie() -> Result<(), Error> {
+    syscall::die_with_parent().doing("set parent death signal")
+}
+
+/// The process can't be inspected from inside the container, and makes what it makes with the modes it asks for.
+pub(crate) fn hide() -> Result<(), Error> {
     syscall::hide_from_ptrace().doing("clear dumpable flag")?;
     nix::sys::stat::umask(Mode::empty());
-    if let Some(cgroup) = cgroup {
-        let procs = cgroup.join("cgroup.procs");
-        std::fs::write(&procs, "0").doing(format!("join cgroup {}", cgroup.display()))?;
-    }
     Ok(())
+}
+
+/// The process is counted in its cgroup.
+fn join_cgroup(cgroup: Option<&Path>) -> Result<(), Error> {
+    let Some(cgroup) = cgroup else { return Ok(()) };
+    std::fs::write(cgroup.join("cgroup.procs"), "0").doing(format!("join cgroup {}", cgroup.display()))
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Error> {

@@ -29,34 +29,61 @@ struct Options {
     data: Vec<(String, Option<String>)>,
 }
 
+/// Options that are attributes of the mount; with an `r` before them they are for the mounts below it, too.
+const ATTRIBUTES: [(&str, u64); 8] = [
+    ("ro", libc::MOUNT_ATTR_RDONLY),
+    ("nosuid", libc::MOUNT_ATTR_NOSUID),
+    ("nodev", libc::MOUNT_ATTR_NODEV),
+    ("noexec", libc::MOUNT_ATTR_NOEXEC),
+    ("noatime", libc::MOUNT_ATTR_NOATIME),
+    ("strictatime", libc::MOUNT_ATTR_STRICTATIME),
+    ("nodiratime", libc::MOUNT_ATTR_NODIRATIME),
+    ("nosymfollow", libc::MOUNT_ATTR_NOSYMFOLLOW),
+];
+const PROPAGATIONS: [(&str, u64); 4] = [
+    ("private", libc::MS_PRIVATE),
+    ("slave", libc::MS_SLAVE),
+    ("shared", libc::MS_SHARED),
+    ("unbindable", libc::MS_UNBINDABLE),
+];
+/// The kernel's defaults, or nothing it knows.
+#[rustfmt::skip]
+const DEFAULTS: [&str; 14] = [
+    "rw", "suid", "dev", "exec", "relatime", "atime", "diratime", "symfollow", "defaults", "async", "nomand",
+    "norelatime", "nostrictatime", "rrelatime",
+];
+
 impl Options {
     fn parse(mount: &Mount) -> Self {
-        let mut parsed = Self::default();
+        let mut parsed = Self { bind: mount.typ().as_deref() == Some("bind"), ..Self::default() };
+        let find =
+            |table: &[(&str, u64)], name: &str| table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         for option in mount.options().iter().flatten() {
-            match option.as_str() {
-                "bind" => parsed.bind = true,
-                "rbind" => (parsed.bind, parsed.recursive) = (true, true),
-                "ro" => parsed.attributes |= libc::MOUNT_ATTR_RDONLY,
-                "rro" => parsed.recursive_attributes |= libc::MOUNT_ATTR_RDONLY,
-                "nosuid" => parsed.attributes |= libc::MOUNT_ATTR_NOSUID,
-                "nodev" => parsed.attributes |= libc::MOUNT_ATTR_NODEV,
-                "noexec" => parsed.attributes |= libc::MOUNT_ATTR_NOEXEC,
-                "private" => parsed.propagation = libc::MS_PRIVATE,
-                "rprivate" => (parsed.propagation, parsed.recursive_propagation) = (libc::MS_PRIVATE, true),
-                "slave" => parsed.propagation = libc::MS_SLAVE,
-                "rslave" => (parsed.propagation, parsed.recursive_propagation) = (libc::MS_SLAVE, true),
-                "shared" => parsed.propagation = libc::MS_SHARED,
-                "rshared" => (parsed.propagation, parsed.recursive_propagation) = (libc::MS_SHARED, true),
-                // The kernel's defaults.
-                "rw" | "suid" | "dev" | "exec" | "relatime" | "strictatime" => {}
-                other => match other.split_once('=') {
-                    Some((key, value)) => parsed.data.push((key.to_owned(), Some(value.to_owned()))),
-                    None => parsed.data.push((other.to_owned(), None)),
-                },
+            let below = option.strip_prefix('r');
+            if option == "bind" || option == "rbind" {
+                (parsed.bind, parsed.recursive) = (true, parsed.recursive || option == "rbind");
+            } else if let Some(attribute) = find(&ATTRIBUTES, option) {
+                parsed.attributes |= attribute;
+            } else if let Some(attribute) = below.and_then(|name| find(&ATTRIBUTES, name)) {
+                parsed.recursive_attributes |= attribute;
+            } else if let Some(propagation) = find(&PROPAGATIONS, option) {
+                parsed.propagation = propagation;
+            } else if let Some(propagation) = below.and_then(|name| find(&PROPAGATIONS, name)) {
+                (parsed.propagation, parsed.recursive_propagation) = (propagation, true);
+            } else if !DEFAULTS.contains(&option.as_str()) {
+                parsed.data.push(match option.split_once('=') {
+                    Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+                    None => (option.clone(), None),
+                });
             }
         }
         parsed
     }
+}
+
+/// Is it a bind mount of somebody's /dev, where no device is to be made?
+pub(super) fn is_the_nodes_dev(mount: &Mount) -> bool {
+    mount.destination().components().eq(Path::new("/dev").components()) && Options::parse(mount).bind
 }
 
 /// A bind mount's source, cloned from the node; `None` for other file systems.
@@ -118,12 +145,12 @@ fn bind(root: BorrowedFd<'_>, destination: &Path, tree: OwnedFd, options: &Optio
     if propagation != 0 {
         mount_setattr(tree.as_fd(), MountAttributes { propagation, recursive: true, ..Default::default() })?;
     }
-    if options.attributes != 0 {
-        mount_setattr(tree.as_fd(), MountAttributes { set: options.attributes, ..Default::default() })?;
-    }
-    if options.recursive_attributes != 0 {
-        let attributes = MountAttributes { set: options.recursive_attributes, recursive: true, ..Default::default() };
-        mount_setattr(tree.as_fd(), attributes)?;
+    for (set, recursive) in [(options.attributes, false), (options.recursive_attributes, true)] {
+        if set != 0 {
+            // How times of access are kept is one setting of several bits.
+            let clear = if set & libc::MOUNT_ATTR__ATIME != 0 { libc::MOUNT_ATTR__ATIME } else { 0 };
+            mount_setattr(tree.as_fd(), MountAttributes { set, clear, recursive, ..Default::default() })?;
+        }
     }
     let directory = inside::is_directory(tree.as_fd())?;
     attach(root, destination, &tree, directory)
@@ -197,6 +224,31 @@ fn new_file_system(kind: &str, source: Option<&Path>, options: &Options) -> io::
     Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
+/// Mounts over `/proc` what shows the processes of this one's pid namespace. For a mount namespace of one's own.
+pub(crate) fn mount_proc() -> Result<(), Error> {
+    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+    new_file_system("proc", Some(Path::new("proc")), &Options { attributes, ..Options::default() })
+        .and_then(|proc| Ok(move_mount(&proc, "", CWD, "/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?))
+        .doing("mount /proc")
+}
+
+/// Covers a directory of the node. For a mount namespace of one's own.
+pub(crate) fn hide_directory(path: &Path) -> Result<(), Error> {
+    empty_directory()
+        .and_then(|cover| Ok(move_mount(&cover, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?))
+        .doing(format!("hide {}", path.display()))
+}
+
+/// Mounts a detached tree at a path of the node, made for it.
+pub(crate) fn attach_at(tree: &OwnedFd, place: &Path) -> io::Result<()> {
+    if inside::is_directory(tree.as_fd())? {
+        std::fs::create_dir(place)?;
+    } else {
+        std::fs::File::create(place)?;
+    }
+    Ok(move_mount(tree, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
 /// An empty read-only directory.
 pub(super) fn empty_directory() -> io::Result<OwnedFd> {
     let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
@@ -204,7 +256,7 @@ pub(super) fn empty_directory() -> io::Result<OwnedFd> {
 }
 
 /// Shows the k3s binary at `path`, read-only: the running file itself, so that its pages are shared.
-pub(super) fn attach_binary(root: BorrowedFd<'_>, path: &Path, binary: OwnedFd) -> Result<(), Error> {
+pub(crate) fn attach_binary(root: BorrowedFd<'_>, path: &Path, binary: OwnedFd) -> Result<(), Error> {
     let set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     mount_setattr(binary.as_fd(), MountAttributes { set, propagation: libc::MS_PRIVATE, ..Default::default() })
         .and_then(|()| attach(root, path, &binary, false))

@@ -5,12 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
-use oci_spec::runtime::{LinuxSeccomp, Process};
+use oci_spec::runtime::{IOPriorityClass, LinuxSeccomp, Process};
 use rustix::fs::{Gid, Mode, Uid};
 
+use super::command::Command;
 use super::error::{Context, Error, Reason};
 use super::identity::Identity;
-use super::{Never, Stdio, capabilities, command, inside, rlimits, seccomp};
+use super::{Never, Stdio, capabilities, inside, rlimits, seccomp};
 use crate::syscall;
 
 /// Sets the score as far as permitted: lowering it takes a right that user namespaces can't give.
@@ -32,22 +33,29 @@ pub(super) fn create_working_directory(root: BorrowedFd<'_>, process: &Process) 
     }
 }
 
+/// How a process is tied to the one that starts it.
+pub(super) struct Ties<'a> {
+    /// Dies with its parent.
+    pub to_parent: bool,
+    /// How many descriptors from 3 on the command gets.
+    pub descriptors: i32,
+    /// Called when all is done but what can't be taken back; the command begins when it returns.
+    pub ready: &'a mut dyn FnMut() -> Result<(), Error>,
+}
+
 /// Becomes the process of the specification. The order matters: each step needs rights that a later one takes away.
 pub(super) fn become_process(
     process: &Process,
     identity: &Identity,
     filter: Option<&LinuxSeccomp>,
     stdio: Stdio,
+    ties: Ties<'_>,
 ) -> Result<Never, Error> {
     connect_streams(stdio, identity.user.uid)?;
     rlimits::set(process.rlimits().as_deref().unwrap_or_default())?;
+    set_priority(process)?;
     leave_session_keyring();
     let filters = filter.map(seccomp::compile).transpose()?.unwrap_or_default();
-    let no_new_privileges = process.no_new_privileges().unwrap_or(false);
-    if !no_new_privileges {
-        // Without no_new_privs installing a filter takes CAP_SYS_ADMIN, so it can't be the last step.
-        seccomp::install(&filters)?;
-    }
     if let Some(capabilities) = process.capabilities() {
         capabilities::limit_bounding(capabilities)?;
     }
@@ -57,6 +65,22 @@ pub(super) fn become_process(
         // Root may be less than the user on a network file system.
         enter_directory(process.cwd())?;
     }
+    let mut environment = process.env().clone().unwrap_or_default();
+    if !environment.iter().any(|entry| entry.starts_with("HOME=")) {
+        environment.push(format!("HOME={}", identity.home));
+    }
+    let command = Command::find(process.args().as_deref().unwrap_or_default(), environment)?;
+    if ties.to_parent {
+        // Changing ids cleared it.
+        syscall::die_with_parent().doing("set parent death signal")?;
+    }
+    (ties.ready)()?;
+    let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+    if !no_new_privileges {
+        // Without no_new_privs installing a filter takes CAP_SYS_ADMIN, so it can't be the last step.
+        capabilities::raise_permitted()?;
+        seccomp::install(&filters)?;
+    }
     if let Some(capabilities) = process.capabilities() {
         capabilities::apply(capabilities)?;
     }
@@ -64,16 +88,29 @@ pub(super) fn become_process(
         rustix::thread::set_no_new_privs(true).doing("set no_new_privs")?;
         seccomp::install(&filters)?;
     }
-    // Changing ids cleared it.
-    syscall::die_with_parent().doing("set parent death signal")?;
     restore_signals()?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(process.user().umask().unwrap_or(0o022)));
     syscall::close_from_on_exec(3).doing("mark descriptors close-on-exec")?;
-    let mut environment = process.env().clone().unwrap_or_default();
-    if !environment.iter().any(|entry| entry.starts_with("HOME=")) {
-        environment.push(format!("HOME={}", identity.home));
+    syscall::keep_on_exec(3, 2 + ties.descriptors).doing("hand descriptors on")?;
+    command.execute()
+}
+
+/// Priority of the process's input and output, where the specification has one.
+fn set_priority(process: &Process) -> Result<(), Error> {
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    let Some(priority) = process.io_priority() else { return Ok(()) };
+    let class: libc::c_long = match priority.class() {
+        IOPriorityClass::IoprioClassRt => 1,
+        IOPriorityClass::IoprioClassBe => 2,
+        IOPriorityClass::IoprioClassIdle => 3,
+    };
+    let level = priority.priority();
+    if !(0..8).contains(&level) {
+        return Err(Error::invalid(format!("ioPriority {level} is not between 0 and 7")));
     }
-    command::execute(process.args().as_deref().unwrap_or_default(), &environment)
+    // SAFETY: integers only; 0 is this process.
+    let result = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, class << 13 | level) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()).doing("set ioPriority") }
 }
 
 fn connect_streams(stdio: Stdio, uid: u32) -> Result<(), Error> {
@@ -116,12 +153,21 @@ fn set_ids(identity: &Identity) -> Result<(), Error> {
     let user = &identity.user;
     rustix::thread::set_keep_capabilities(true).doing("keep capabilities")?;
     let groups: Vec<Gid> = user.supplemental_groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
-    rustix::thread::set_thread_groups(&groups).doing("set groups")?;
+    match rustix::thread::set_thread_groups(&groups) {
+        // A user namespace whose gid map an ordinary user wrote: what groups there are can't be changed.
+        Err(rustix::io::Errno::PERM)
+            if groups.iter().all(|group| group.as_raw() == user.gid) && groups_are_denied() => {}
+        result => result.doing("set groups")?,
+    }
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     rustix::thread::set_thread_res_gid(gid, gid, gid).doing(format!("set gid {}", user.gid))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).doing(format!("set uid {}", user.uid))?;
-    // With a uid of 0 nothing was dropped; else `permitted` is still full and `apply` sets `effective` from it.
+    // With a uid of 0 nothing was dropped; else `permitted` is still full and `effective` is set from it.
     rustix::thread::set_keep_capabilities(false).doing("let go of kept capabilities")
+}
+
+fn groups_are_denied() -> bool {
+    std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|answer| answer.trim() == "deny")
 }
 
 /// The shim blocks SIGCHLD and Rust ignores SIGPIPE; a process inherits both.

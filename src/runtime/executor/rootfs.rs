@@ -13,6 +13,7 @@ use rustix::mount::{
 use serde::{Deserialize, Serialize};
 
 use super::error::{Context, Error};
+use super::mounts::clone_tree;
 use crate::syscall::{MountAttributes, mount_setattr};
 
 /// How a container's root file system is put together; `rootfs.json` in the bundle.
@@ -39,24 +40,28 @@ pub(crate) enum RootKind {
     Directory {
         path: PathBuf,
     },
+    /// A directory that somebody else has made, with what is mounted below it (a bundle's root).
+    Tree {
+        path: PathBuf,
+    },
 }
 
 /// Mounts made from now on stay in this mount namespace; those of the node still arrive.
-pub(super) fn become_slave() -> Result<(), Error> {
+pub(crate) fn become_slave() -> Result<(), Error> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .doing("make mounts slaves of the node's")
 }
 
-/// Mounts the root file system on `<bundle>/rootfs` and returns its root.
-pub(super) fn mount(layout: &RootFilesystem, bundle: &Path) -> Result<OwnedFd, Error> {
+/// Mounts the root file system on `place` and returns its root.
+pub(crate) fn mount(layout: &RootFilesystem, place: &Path) -> Result<OwnedFd, Error> {
     std::env::set_current_dir(&layout.store).doing(format!("chdir to {}", layout.store.display()))?;
-    let place = bundle.join("rootfs");
     let mount = match &layout.kind {
         RootKind::Overlay { lower, upper, work } => overlay(lower, Some((upper, work)))?,
         RootKind::Directory { path } => {
             open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
                 .doing(format!("clone root {}", path.display()))?
         }
+        RootKind::Tree { path } => clone_tree(path, true).doing(format!("clone root {}", path.display()))?,
     };
     let nodev = if layout.devices { 0 } else { libc::MOUNT_ATTR_NODEV };
     mount_setattr(
@@ -64,7 +69,7 @@ pub(super) fn mount(layout: &RootFilesystem, bundle: &Path) -> Result<OwnedFd, E
         MountAttributes { set: nodev, propagation: libc::MS_PRIVATE, ..MountAttributes::default() },
     )
     .doing("set attributes of the root mount")?;
-    move_mount(&mount, "", CWD, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    move_mount(&mount, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .doing(format!("mount root on {}", place.display()))?;
     Ok(mount)
 }
@@ -101,11 +106,23 @@ fn overlay_with(
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).doing("mount overlay")
 }
 
-/// Makes `root` this process's root and lets go of the node's.
-pub(super) fn enter(root: OwnedFd, readonly: bool) -> Result<(), Error> {
+/// Makes `root` this process's root and lets go of the node's. `propagation`: as `linux.rootfsPropagation` has it.
+pub(super) fn enter(root: OwnedFd, readonly: bool, propagation: Option<&str>) -> Result<(), Error> {
     if readonly {
         let attributes = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
         mount_setattr(root.as_fd(), attributes).doing("make root read-only")?;
+    }
+    if let Some(propagation) = propagation {
+        let recursive = propagation.starts_with('r');
+        let kind = match propagation.trim_start_matches('r') {
+            "private" => libc::MS_PRIVATE,
+            "slave" => libc::MS_SLAVE,
+            "shared" => libc::MS_SHARED,
+            "unbindable" => libc::MS_UNBINDABLE,
+            _ => return Err(Error::invalid(format!("rootfsPropagation {propagation:?} is not known"))),
+        };
+        let attributes = MountAttributes { propagation: kind, recursive, ..MountAttributes::default() };
+        mount_setattr(root.as_fd(), attributes).doing(format!("make root {propagation}"))?;
     }
     rustix::process::fchdir(&root).doing("chdir to root")?;
     drop(root);

@@ -3,8 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use oci_spec::runtime::Box;
 use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::error::{Context, Error};
 use super::{Stdio, inside, mounts};
@@ -19,13 +21,18 @@ pub(super) struct Console {
 }
 
 /// Opens a terminal below `root`. As the container's console it is also its /dev/console.
-pub(super) fn open(root: BorrowedFd<'_>, as_console: bool) -> Result<Console, Error> {
+pub(super) fn open(root: BorrowedFd<'_>, as_console: bool, size: Option<&Box>) -> Result<Console, Error> {
     let controller =
         inside::open(root, Path::new("/dev/pts/ptmx"), OFlags::RDWR | OFlags::NOCTTY).doing("open /dev/pts/ptmx")?;
     unlockpt(&controller).doing("unlock terminal")?;
     // By descriptor, not by name: the container could have put something else at that name.
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let terminal = ioctl_tiocgptpeer(&controller, flags).doing("open terminal")?;
+    if let Some(size) = size {
+        let of = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
+        let size = Winsize { ws_row: of(size.height()), ws_col: of(size.width()), ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&terminal, size).doing("set size of terminal")?;
+    }
     if as_console {
         let name = ptsname(&controller, Vec::new()).doing("name of terminal")?;
         let path = Path::new(std::ffi::OsStr::new(name.to_str().unwrap_or_default()));

@@ -16,7 +16,7 @@ fn id(value: i64, what: &str) -> Result<u32, Error> {
     u32::try_from(value).map_err(|_| invalid(format!("{what} {value} is out of range")))
 }
 
-pub(super) fn sandbox(config: v1::PodSandboxConfig) -> Result<PodSandboxConfig, Error> {
+pub(super) fn sandbox(config: v1::PodSandboxConfig, runtime_handler: String) -> Result<PodSandboxConfig, Error> {
     let metadata = config.metadata.ok_or_else(|| invalid("sandbox config must include metadata"))?;
     let linux = config.linux.unwrap_or_default();
     let security = linux.security_context.unwrap_or_default();
@@ -25,6 +25,7 @@ pub(super) fn sandbox(config: v1::PodSandboxConfig) -> Result<PodSandboxConfig, 
         namespace: metadata.namespace,
         uid: metadata.uid,
         attempt: metadata.attempt,
+        runtime_handler,
         hostname: config.hostname,
         log_directory: config.log_directory.into(),
         dns: config.dns_config.map(|dns| DnsConfig {

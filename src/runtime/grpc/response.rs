@@ -37,7 +37,7 @@ pub(super) fn sandbox(sandbox: &PodSandboxStatus) -> v1::PodSandbox {
         created_at: sandbox.created_at,
         labels: sandbox.labels.clone().into_iter().collect(),
         annotations: sandbox.annotations.clone().into_iter().collect(),
-        runtime_handler: String::new(),
+        runtime_handler: sandbox.runtime_handler.clone(),
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) fn sandbox_status(sandbox: &PodSandboxStatus, config: &PodSandboxConf
         linux: Some(v1::LinuxPodSandboxStatus { namespaces: Some(namespaces) }),
         labels: sandbox.labels.clone().into_iter().collect(),
         annotations: sandbox.annotations.clone().into_iter().collect(),
-        runtime_handler: String::new(),
+        runtime_handler: sandbox.runtime_handler.clone(),
     }
 }
 

@@ -112,12 +112,8 @@ impl RuntimeService for Service {
         request: Request<v1::RunPodSandboxRequest>,
     ) -> Result<Response<v1::RunPodSandboxResponse>, Status> {
         let request = request.into_inner();
-        if !request.runtime_handler.is_empty() {
-            let detail = format!("no runtime for {:?} is configured", request.runtime_handler);
-            return Err(status::of(Error::InvalidArgument { detail }));
-        }
         let Some(config) = request.config else { return missing("config") };
-        let config = request::sandbox(config).map_err(status::of)?;
+        let config = request::sandbox(config, request.runtime_handler).map_err(status::of)?;
         let pod_sandbox_id = self.0.run_pod_sandbox(config).await.map_err(status::of)?;
         Ok(Response::new(v1::RunPodSandboxResponse { pod_sandbox_id }))
     }
@@ -393,10 +389,7 @@ impl RuntimeService for Service {
         Ok(Response::new(v1::StatusResponse {
             status: Some(v1::RuntimeStatus { conditions }),
             info,
-            runtime_handlers: vec![v1::RuntimeHandler {
-                name: String::new(),
-                features: Some(v1::RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: false }),
-            }],
+            runtime_handlers: handlers(&runtime.handlers),
             features: Some(v1::RuntimeFeatures { supplemental_groups_policy: true }),
         }))
     }
@@ -452,4 +445,13 @@ impl RuntimeService for Service {
         let linux = v1::LinuxRuntimeConfiguration { cgroup_driver: v1::CgroupDriver::Cgroupfs.into() };
         Ok(Response::new(v1::RuntimeConfigResponse { linux: Some(linux) }))
     }
+}
+
+/// The default one, which has no name, and those of RuntimeClasses.
+fn handlers(names: &[String]) -> Vec<v1::RuntimeHandler> {
+    let handler = |name: &str| v1::RuntimeHandler {
+        name: name.to_owned(),
+        features: Some(v1::RuntimeHandlerFeatures { recursive_read_only_mounts: true, ..Default::default() }),
+    };
+    std::iter::once("").chain(names.iter().map(String::as_str)).map(handler).collect()
 }

@@ -5,11 +5,11 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use k3s_cri::ContainerUser;
+use k3s_cri::{ContainerUser, PidMode};
 use rustix::event::{PollFd, PollFlags};
 
 use super::log::{Log, Stream};
-use super::protocol::{Exit, KnownContainer, Started};
+use super::protocol::{Exit, KnownContainer, OciRuntime, Started};
 
 /// How much is read from a stream at once.
 const CHUNK: usize = 16 * 1024;
@@ -40,6 +40,21 @@ pub(super) struct Container {
     pub log: Log,
     pub streams: Streams,
     pub cgroup: Option<PathBuf>,
+    /// Who runs it, where that is not the executor.
+    pub foreign: Option<Foreign>,
+}
+
+/// A container that another OCI runtime runs.
+pub(super) struct Foreign {
+    pub runtime: OciRuntime,
+    pub bundle: PathBuf,
+    pub pid_mode: PidMode,
+    /// The first process is known: `pid` is its number, no longer the driver's.
+    pub made: bool,
+    /// Exit code of a first process that has ended before its driver.
+    pub ended: Option<i32>,
+    /// The driver that has the runtime forget the container, and the exit code of the container.
+    pub deleting: Option<(i32, i32)>,
 }
 
 impl Container {

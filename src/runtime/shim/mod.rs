@@ -9,6 +9,7 @@ pub(crate) mod client;
 pub(crate) mod clock;
 mod container;
 mod log;
+mod oci_runtime;
 pub(crate) mod pod_processes;
 pub(crate) mod protocol;
 mod sandbox;

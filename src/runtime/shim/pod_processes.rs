@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::syscall;
 
 /// Number of the mount namespace of the process with this `/proc` name. Each container has one of its own.
-pub(super) fn mount_namespace(proc_name: &str) -> io::Result<u64> {
+pub(crate) fn mount_namespace(proc_name: &str) -> io::Result<u64> {
     Ok(std::fs::metadata(format!("/proc/{proc_name}/ns/mnt"))?.ino())
 }
 
@@ -57,7 +57,7 @@ fn kill_where(belongs: impl Fn(&str) -> io::Result<bool>) -> io::Result<usize> {
 }
 
 /// Pid of the process behind a pidfd as `/proc` shows it, which may be another than this process would see.
-pub(super) fn proc_pid(pidfd: impl AsFd) -> io::Result<i32> {
+pub(crate) fn proc_pid(pidfd: impl AsFd) -> io::Result<i32> {
     use std::os::fd::AsRawFd;
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))?;
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")).and_then(|pid| pid.trim().parse().ok());

@@ -91,6 +91,30 @@ pub struct StartContainer {
     pub pid: PidMode,
     /// Directory of the cgroup to join.
     pub cgroup: Option<PathBuf>,
+    /// Who runs it, in place of the executor.
+    #[serde(default)]
+    pub runtime: Option<OciRuntime>,
+}
+
+/// Another OCI runtime, run by its command line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OciRuntime {
+    pub binary: PathBuf,
+    /// Options before the subcommand.
+    pub args: Vec<String>,
+    /// Where it keeps what it knows of the sandbox's containers.
+    pub root: PathBuf,
+    pub cgroup: CgroupUse,
+}
+
+/// How another runtime's processes get into the cgroup that k3s has made for their container, if it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CgroupUse {
+    /// The runtime touches none: its processes are born there. `hidden`: it refuses to run where it sees a hierarchy
+    /// that is half of version 1 and half of 2, so it sees none.
+    Inherited { hidden: bool },
+    /// The runtime puts them there.
+    ByPath,
 }
 
 /// What a shim says.
@@ -176,4 +200,14 @@ pub enum Progress {
     Console,
     /// It could not be started; what runc would say.
     Error(String),
+    /// Of a bundle: it is in a new user namespace and waits for its ids to be mapped.
+    UserNamespace,
+    /// Of a bundle: carries a pidfd of the container's first process.
+    Born,
+    /// Of a bundle: everything is mounted; it waits for the hooks.
+    Mounted,
+    /// Of a bundle: it waits to be started.
+    Ready,
+    /// Another OCI runtime made this process, which is a child of the shim's and has the number in its pid namespace.
+    Process { pid: i32 },
 }

@@ -1,5 +1,6 @@
 //! The shim's loop: requests in, events out.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
@@ -11,7 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::container::{Attached, Container, Starting, save_exit, was_oom_killed};
+use super::container::{Attached, Container, Foreign, Starting, save_exit, was_oom_killed};
 use super::log::Stream;
 use super::protocol::{Answer, Call, Exit, Message, Progress, Refusal, Request, SandboxSetup};
 use super::start::{self, Exec, PidNamespaces};
@@ -35,6 +36,8 @@ pub(super) struct Shim {
     pub containers: Vec<Container>,
     pub execs: Vec<Exec>,
     pids: PidNamespaces,
+    /// Exit codes of children that nobody has told of yet: another OCI runtime has made them, and its driver will.
+    unknown: HashMap<i32, i32>,
     /// A runtime has asked for something, so it has noted that this shim exists.
     adopted: bool,
     ending: bool,
@@ -84,6 +87,7 @@ impl Shim {
             containers: Vec::new(),
             execs: Vec::new(),
             pids,
+            unknown: HashMap::new(),
             adopted: false,
             ending: false,
         })
@@ -280,17 +284,35 @@ impl Shim {
     fn container_progress(&mut self, index: usize) {
         let container = &mut self.containers[index];
         let Some(starting) = &mut container.starting else { return };
-        let (mut user, mut terminal) = (None, None);
-        if !read_progress(starting, &mut user, &mut terminal) {
-            container.user = user.or(container.user.take());
-            container.streams.terminal = terminal.or(container.streams.terminal.take());
+        let mut told = Told::default();
+        let over = read_progress(starting, &mut told);
+        container.user = told.user.or(container.user.take());
+        container.streams.terminal = told.terminal.or(container.streams.terminal.take());
+        if let (Some(pid), Some(foreign)) = (told.process, &mut container.foreign) {
+            match pidfd_of(pid) {
+                Ok(pidfd) => {
+                    container.proc_pid = pod_processes::proc_pid(&pidfd).unwrap_or(0);
+                    (container.pid, container.pidfd, foreign.made) = (pid, pidfd, true);
+                }
+                // Its end has been seen already, or is not to be seen any more.
+                Err(error) => starting.error = Some(format!("find process {pid}: {error}")),
+            }
+        }
+        if !over {
             return;
         }
-        container.user = user.or(container.user.take());
-        container.streams.terminal = terminal.or(container.streams.terminal.take());
-        let Some(Starting { reply_to, error, .. }) = container.starting.take() else { return };
+        let Some(Starting { reply_to, mut error, .. }) = container.starting.take() else { return };
+        if container.foreign.as_ref().is_some_and(|foreign| !foreign.made) && error.is_none() {
+            error = Some("the runtime's driver ended before the container was made".to_owned());
+        }
         let result = match error {
-            Some(detail) => Err(Refusal::Start { detail }),
+            Some(detail) => {
+                if container.foreign.is_some() {
+                    // Made, but not started.
+                    end(container);
+                }
+                Err(Refusal::Start { detail })
+            }
             None => {
                 container.started_at = clock::now();
                 // Looked at again: at birth the process may still have been on its way into its own.
@@ -300,13 +322,23 @@ impl Shim {
             }
         };
         self.reply(reply_to.0, reply_to.1, result, &[]);
+        let foreign = self.containers[index].foreign.as_mut();
+        if let Some(exit_code) = foreign.and_then(|foreign| foreign.ended.take()) {
+            self.first_process_ended(index, exit_code);
+        }
     }
 
     /// Takes what a starting command has to tell.
     fn exec_progress(&mut self, pid: i32) {
-        let Some(exec) = self.execs.iter_mut().find(|exec| exec.pid == pid) else { return };
+        let Some(index) = self.execs.iter().position(|exec| exec.pid == pid) else { return };
+        let exec = &mut self.execs[index];
         let Some(starting) = &mut exec.starting else { return };
-        if !read_progress(starting, &mut None, &mut exec.terminal) {
+        let mut told = Told::default();
+        let over = read_progress(starting, &mut told);
+        exec.terminal = told.terminal.or(exec.terminal.take());
+        // Its driver is on its way out; from now on it is the command that is waited for.
+        exec.pid = told.process.unwrap_or(exec.pid);
+        if !over {
             return;
         }
         let terminal = exec.terminal.take();
@@ -316,10 +348,16 @@ impl Shim {
             None => Ok(Answer::Done),
         };
         self.reply(reply_to.0, reply_to.1, result, &terminal.into_iter().collect::<Vec<_>>());
+        let pid = self.execs[index].pid;
+        if let Some(exit_code) = self.unknown.remove(&pid) {
+            self.exec_ended(pid, exit_code);
+        }
     }
 
     /// Takes note of everything that has ended.
     fn reap(&mut self) {
+        // A process that another runtime made is known from what its driver said before it began.
+        (0..self.containers.len()).for_each(|index| self.container_progress(index));
         while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             let (pid, exit_code) = match status {
                 WaitStatus::Exited(pid, code) => (pid.as_raw(), code),
@@ -328,14 +366,52 @@ impl Shim {
                 _ => continue,
             };
             if let Some(index) = self.containers.iter().position(|known| known.pid == pid && known.exit.is_none()) {
-                self.container_ended(index, exit_code);
-            } else if let Some(index) = self.execs.iter().position(|known| known.pid == pid) {
-                self.exec_ended(index, exit_code);
+                self.first_process_ended(index, exit_code);
+            } else if self.execs.iter().any(|known| known.pid == pid) {
+                self.exec_ended(pid, exit_code);
             } else if self.pids.pod.as_ref().is_some_and(|init| init.pid == pid) {
                 // All containers have ended with their namespace; no new one can start.
                 self.pids.pod = None;
+            } else if let Some((index, exit_code)) = self.deleted(pid) {
+                self.container_ended(index, exit_code);
+            } else if self.execs.iter().any(|exec| exec.starting.is_some()) {
+                self.unknown.insert(pid, exit_code);
             }
         }
+        if self.execs.iter().all(|exec| exec.starting.is_none()) {
+            self.unknown = HashMap::new();
+        }
+    }
+
+    /// The container whose runtime has forgotten it now, by the driver's pid, and its exit code.
+    fn deleted(&self, pid: i32) -> Option<(usize, i32)> {
+        let mut deleting = self.containers.iter().enumerate().filter_map(|(index, container)| {
+            let (driver, exit_code) = container.foreign.as_ref()?.deleting?;
+            (driver == pid && container.exit.is_none()).then_some((index, exit_code))
+        });
+        deleting.next()
+    }
+
+    /// The first process has ended. Where another runtime made it, that one cleans up before the end is told.
+    fn first_process_ended(&mut self, index: usize, exit_code: i32) {
+        let container = &mut self.containers[index];
+        if let (Some(foreign @ Foreign { made: true, .. }), true) =
+            (&mut container.foreign, container.starting.is_some())
+        {
+            // The driver has more to say, and the start is to be answered first.
+            foreign.ended = Some(exit_code);
+            return;
+        }
+        let container = &self.containers[index];
+        if let Some(foreign) = container.foreign.as_ref().filter(|foreign| foreign.made && foreign.deleting.is_none())
+            && let Ok(driver) = start::delete(container, foreign, &self.pids)
+        {
+            if let Some(foreign) = &mut self.containers[index].foreign {
+                foreign.deleting = Some((driver, exit_code));
+            }
+            return;
+        }
+        self.container_ended(index, exit_code);
     }
 
     fn container_ended(&mut self, index: usize, exit_code: i32) {
@@ -377,35 +453,54 @@ impl Shim {
         self.tell(|_| true, &event, &[]);
     }
 
-    fn exec_ended(&mut self, index: usize, exit_code: i32) {
-        let pid = self.execs[index].pid;
+    fn exec_ended(&mut self, pid: i32, exit_code: i32) {
         self.exec_progress(pid);
+        // None: it was only the driver of another runtime, and the command goes by its own number now.
+        let Some(index) = self.execs.iter().position(|exec| exec.pid == pid) else { return };
+        if self.execs[index].starting.is_some() {
+            // The driver has more to say, and the start is to be answered first.
+            self.unknown.insert(pid, exit_code);
+            return;
+        }
         let exec = self.execs.remove(index);
         self.tell(|number| number == exec.connection, &Message::ExecExited { exec: exec.number, exit_code }, &[]);
     }
 }
 
+/// What a starting process has said.
+#[derive(Default)]
+struct Told {
+    user: Option<k3s_cri::ContainerUser>,
+    terminal: Option<OwnedFd>,
+    /// The process that is meant, in this process's numbers.
+    process: Option<i32>,
+}
+
 /// Reads what there is. `true`: all is said.
-fn read_progress(
-    starting: &mut Starting,
-    user: &mut Option<k3s_cri::ContainerUser>,
-    terminal: &mut Option<OwnedFd>,
-) -> bool {
+fn read_progress(starting: &mut Starting, told: &mut Told) -> bool {
     loop {
         match socket::receive::<Progress>(&starting.progress) {
-            Ok(Some((Progress::User(who), _))) => *user = Some(who),
+            Ok(Some((Progress::User(who), _))) => told.user = Some(who),
             Ok(Some((Progress::Console, mut descriptors))) => {
                 if let Some(fd) = descriptors.pop() {
                     let _ = rustix::io::ioctl_fionbio(&fd, true);
-                    *terminal = Some(fd);
+                    told.terminal = Some(fd);
                 }
             }
             Ok(Some((Progress::Error(detail), _))) => starting.error = Some(detail),
+            Ok(Some((Progress::Process { pid }, _))) => told.process = Some(pid),
+            // Words of a bundle's process, which a shim has none of.
+            Ok(Some(_)) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Ok(None) | Err(_) => return true,
         }
     }
+}
+
+fn pidfd_of(pid: i32) -> io::Result<OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
 }
 
 /// Kills a container with all its processes.

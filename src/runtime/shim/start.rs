@@ -9,10 +9,10 @@ use k3s_cri::PidMode;
 use nix::sched::{CloneFlags, setns};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::container::{Container, Starting, Streams};
+use super::container::{Container, Foreign, Starting, Streams};
 use super::log::Log;
 use super::protocol::StartContainer;
-use super::{pod_processes, socket};
+use super::{oci_runtime, pod_processes, socket};
 use crate::executor::{self, Stdio};
 use crate::syscall::{self, Forked};
 
@@ -74,11 +74,23 @@ pub(super) fn container(
         PidMode::Container | PidMode::Host => None,
     };
     let own_pids = request.pid == PidMode::Container;
-    let flags = libc::CLONE_NEWNS | if own_pids { libc::CLONE_NEWPID } else { 0 };
-    match fork_into(target, &namespaces.own, flags)? {
+    let forked = match &request.runtime {
+        Some(_) => fork_into(None, &namespaces.own, libc::CLONE_NEWNS)?,
+        None => {
+            let pids = if own_pids { libc::CLONE_NEWPID } else { 0 };
+            fork_into(target, &namespaces.own, libc::CLONE_NEWNS | pids)?
+        }
+    };
+    match forked {
         Forked::Child => {
             drop((ours, streams, log));
-            executor::run_container(request, binary, stdio, &theirs)
+            match &request.runtime {
+                Some(runtime) => {
+                    let pod_init = namespaces.pod.as_ref().map(|init| init.pid);
+                    oci_runtime::run_container(runtime, request, pod_init, binary, stdio, &theirs)
+                }
+                None => executor::run_container(request, binary, stdio, &theirs),
+            }
         }
         Forked::Parent { pid, pidfd } => {
             rustix::io::ioctl_fionbio(&ours, true)?;
@@ -98,6 +110,14 @@ pub(super) fn container(
                 log,
                 streams,
                 cgroup: request.cgroup.clone(),
+                foreign: request.runtime.clone().map(|runtime| Foreign {
+                    runtime,
+                    bundle: request.bundle.clone(),
+                    pid_mode: request.pid,
+                    made: false,
+                    ended: None,
+                    deleting: None,
+                }),
             })
         }
     }
@@ -160,9 +180,17 @@ pub(super) fn exec(
         _ => return Err(missing()),
     };
     let (ours, theirs) = socket::pair()?;
-    match fork_into(Some(&container.pidfd), &namespaces.own, 0)? {
+    let forked = match &container.foreign {
+        Some(_) => fork_into(None, &namespaces.own, libc::CLONE_NEWNS)?,
+        None => fork_into(Some(&container.pidfd), &namespaces.own, 0)?,
+    };
+    match forked {
         Forked::Child => {
             drop(ours);
+            if let Some(Foreign { runtime, bundle, pid_mode, .. }) = &container.foreign {
+                let container = (bundle.as_path(), container.id.as_str(), *pid_mode);
+                oci_runtime::run_exec(runtime, container, cgroup, (reply_to.0, number), process, stdio, &theirs)
+            }
             executor::run_exec(process, &container.pidfd, cgroup, stdio, &theirs)
         }
         Forked::Parent { pid, .. } => {
@@ -170,6 +198,14 @@ pub(super) fn exec(
             let starting = Some(Starting { progress: ours, reply_to, error: None });
             Ok(Exec { connection: reply_to.0, number, pid, starting, terminal: None })
         }
+    }
+}
+
+/// Starts what has the runtime forget a container that has ended. Returns its pid.
+pub(super) fn delete(container: &Container, foreign: &Foreign, namespaces: &PidNamespaces) -> io::Result<i32> {
+    match fork_into(None, &namespaces.own, libc::CLONE_NEWNS)? {
+        Forked::Child => oci_runtime::run_delete(&foreign.runtime, &foreign.bundle, &container.id, foreign.pid_mode),
+        Forked::Parent { pid, .. } => Ok(pid),
     }
 }
 

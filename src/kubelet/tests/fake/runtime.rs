@@ -106,6 +106,7 @@ fn end(container: &mut ContainerStatus, code: i32) {
 impl RuntimeService for Runtime {
     async fn status(&self) -> Result<RuntimeStatus, Error> {
         Ok(RuntimeStatus {
+            handlers: Vec::new(),
             name: "fake".into(),
             version: "1".into(),
             ready: Ok(()),

@@ -69,7 +69,7 @@ pub fn busybox_layer() -> Vec<u8> {
         .directory("home/web/", 0o755);
     for name in [
         "sh", "cat", "echo", "ls", "sleep", "id", "env", "mount", "kill", "nc", "true", "touch", "stty", "pwd",
-        "readlink", "grep", "ps", "mknod", "dd", "hostname", "tty", "chroot", "unshare", "wc",
+        "readlink", "grep", "ps", "mknod", "dd", "hostname", "tty", "chroot", "unshare", "wc", "cut", "mkdir",
     ] {
         layer = layer.symlink(&format!("bin/{name}"), "busybox");
     }

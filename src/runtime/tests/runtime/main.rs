@@ -4,6 +4,8 @@
 
 mod archive;
 mod builtin;
+mod bundle;
+mod classes;
 mod cri;
 mod escape;
 mod exec;
@@ -11,6 +13,7 @@ mod hostile;
 mod images;
 mod lifecycle;
 mod node;
+mod oci;
 mod pull;
 mod recovery;
 mod registry;
@@ -106,6 +109,22 @@ const TESTS: &[Test] = tests![
     recovery::a_killed_shim_takes_its_containers_with_it,
     recovery::what_no_one_owns_is_cleared,
     recovery::containers_live_in_their_cgroups_where_there_are_some,
+    oci::a_bundle_goes_through_its_states,
+    oci::a_container_that_was_created_can_be_killed_and_deleted,
+    oci::a_bundle_gets_what_its_configuration_says,
+    oci::hooks_run_when_and_where_they_should,
+    oci::a_hook_that_fails_leaves_nothing,
+    oci::what_makes_no_sense_is_refused,
+    oci::commands_run_in_a_container,
+    oci::a_terminal_goes_to_the_console_socket,
+    oci::a_create_that_is_killed_leaves_nothing_that_runs,
+    oci::namespaces_are_joined_by_their_paths,
+    oci::a_bundle_has_a_user_namespace_of_its_own,
+    classes::an_unknown_handler_is_refused,
+    classes::containers_run_log_and_exit_as_by_the_executor,
+    classes::commands_terminals_signals_and_usage_work,
+    classes::a_pods_containers_share_its_namespaces,
+    classes::a_new_runtime_takes_them_up,
     soak::containers_come_and_go_and_nothing_is_left,
     recovery::starting_takes_little_time_and_memory,
 ];
@@ -115,6 +134,9 @@ fn main() -> ExitCode {
     let first = args.next();
     if first.as_deref() == Some("shim".as_ref()) {
         k3s_runtime::shim::main(args);
+    }
+    if first.as_deref() == Some("oci".as_ref()) {
+        return k3s_runtime::oci::main(args);
     }
     if first.as_deref() == Some("write-to-self".as_ref()) {
         return builtin::write_to_self();
