@@ -121,6 +121,7 @@ impl RuntimeService for Runtime {
         state.next += 1;
         let id = format!("sandbox-{}", state.next);
         let status = PodSandboxStatus {
+            runtime_handler: config.runtime_handler.clone(),
             id: id.clone(),
             name: config.name,
             namespace: config.namespace,
