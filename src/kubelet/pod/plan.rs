@@ -221,6 +221,7 @@ mod tests {
 
     fn sandbox(id: &str) -> PodSandboxStatus {
         PodSandboxStatus {
+            runtime_handler: String::new(),
             id: id.into(),
             name: "p".into(),
             namespace: "n".into(),
