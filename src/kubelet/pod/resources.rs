@@ -64,6 +64,8 @@ pub(crate) fn of_container(pod: &Pod, container: &Container, capacity: i64) -> L
         cpu_shares: shares(cpu_request(resources)),
         memory_limit: memory_limit(resources),
         oom_score_adj: oom_score_adj(pod, container, capacity),
+        // A container that has too little memory ends as a whole, as with Kubernetes' kubelet on cgroup v2.
+        unified: [("memory.oom.group".to_owned(), "1".to_owned())].into(),
         ..Default::default()
     }
 }

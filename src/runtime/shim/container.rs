@@ -213,3 +213,19 @@ pub(super) fn was_oom_killed(cgroup: &Path) -> bool {
     let read = std::fs::File::open(cgroup.join("memory.events")).and_then(|mut file| file.read_to_string(&mut text));
     read.is_ok() && text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count.trim() != "0"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_whether_it_killed_for_want_of_memory() {
+        let cgroup = tempfile::tempdir().unwrap();
+        assert!(!was_oom_killed(cgroup.path()), "a host without the memory controller tells nothing");
+        for (events, killed) in [("oom 1\noom_kill 0\n", false), ("low 0\noom 3\noom_kill 2\noom_group_kill 0\n", true)]
+        {
+            std::fs::write(cgroup.path().join("memory.events"), events).unwrap();
+            assert_eq!(was_oom_killed(cgroup.path()), killed, "{events}");
+        }
+    }
+}

@@ -52,6 +52,7 @@ const TESTS: &[Test] = tests![
     pull::a_bearer_token_is_fetched_with_the_credentials,
     pull::a_broken_download_goes_on_where_it_broke,
     pull::damage_and_strangers_are_refused_and_leave_nothing,
+    pull::a_full_disk_fails_the_pull_and_its_space_comes_back,
     pull::many_who_ask_are_served_by_one_pull,
     pull::mirrors_are_asked_in_order_and_the_registry_last,
     pull::lists_of_images_are_pulled,

@@ -159,6 +159,37 @@ pub async fn damage_and_strangers_are_refused_and_leave_nothing() {
     node.end().await;
 }
 
+pub async fn a_full_disk_fails_the_pull_and_its_space_comes_back() {
+    let store = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(store.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let none = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("tmpfs"), store.path(), Some("tmpfs"), none, Some("size=16m,mode=0755")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut options = crate::node::options(directory.path(), Default::default());
+    options.root = store.path().join("root");
+    let node = Node::with(directory, options).await;
+    let registry = Registry::start(Behaviour::default()).await;
+    let layer = |size: u32| {
+        let content: Vec<u8> = (0..size / 4).flat_map(|word| word.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        plain(Layer::new().file("large", 0o644, &content).finish())
+    };
+    registry.image("large", "v1", &[layer(1 << 20), layer(20 << 20)]);
+    registry.image("small", "v1", &[layer(1 << 20)]);
+    let free = || nix::sys::statvfs::statvfs(store.path()).unwrap().blocks_available();
+    let before = free();
+    let error = node.runtime.pull_image(&format!("{}/large:v1", registry.host()), None).await.unwrap_err();
+    assert!(matches!(error, Error::NoSpace { .. }), "{error:?}");
+    assert!(error.rpc().starts_with("rpc error: code = ResourceExhausted"), "{}", error.rpc());
+    assert!(error.to_string().contains("no space left on device"), "{error}");
+    // A page or two for the folders that were made.
+    assert!(free() + 16 >= before, "{before} blocks were free, now {}", free());
+    node.runtime.pull_image(&format!("{}/small:v1", registry.host()), None).await.unwrap();
+    assert_eq!(node.run_to_end(shell("echo here")).await.1, ["stdout F here"]);
+    node.end().await;
+    nix::mount::umount(store.path()).unwrap();
+}
+
 pub async fn many_who_ask_are_served_by_one_pull() {
     let registry = Registry::start(Behaviour::default()).await;
     let shared = plain(archive::busybox_layer());

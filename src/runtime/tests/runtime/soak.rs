@@ -45,16 +45,27 @@ async fn start(directory: &Path) -> (Child, RuntimeServiceClient<Channel>) {
     let process = Command::new("/proc/self/exe").arg("serve").arg(directory).kill_on_drop(true).spawn().unwrap();
     let socket = directory.join("root/containerd.sock");
     let began = std::time::Instant::now();
-    while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+    // A child of the process that was killed may still have its socket, until it becomes a shim: it is there, and answers
+    // nobody.
+    loop {
+        if let Ok(channel) = connect(&socket).await {
+            let mut client = RuntimeServiceClient::new(channel);
+            if client.version(VersionRequest::default()).await.is_ok() {
+                return (process, client);
+            }
+        }
         assert!(began.elapsed() < Duration::from_secs(40), "the runtime does not start");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+async fn connect(socket: &Path) -> Result<Channel, tonic::transport::Error> {
+    let socket = socket.to_owned();
     let connect = tower::service_fn(move |_: Uri| {
         let socket = socket.clone();
         async move { Ok::<_, std::io::Error>(TokioIo::new(tokio::net::UnixStream::connect(socket).await?)) }
     });
-    let channel = Endpoint::from_static("http://cri").connect_with_connector(connect).await.unwrap();
-    (process, RuntimeServiceClient::new(channel))
+    Endpoint::from_static("http://cri").connect_with_connector(connect).await
 }
 
 impl Server {
