@@ -208,13 +208,19 @@ impl Node {
 impl Drop for Node {
     /// Also a test that fails leaves nothing behind.
     fn drop(&mut self) {
-        for shim in processes_of(self.directory.path()) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL);
-        }
-        for mount in mounts_below(self.directory.path()) {
-            if let Some(place) = mount.split(' ').nth(4) {
-                let _ = nix::mount::umount2(place, nix::mount::MntFlags::MNT_DETACH);
-            }
+        clear(self.directory.path());
+    }
+}
+
+/// Ends the shims with their state below a directory, and takes away what is mounted there.
+pub fn clear(directory: &Path) {
+    for shim in processes_of(directory) {
+        // It may have ended by itself.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL);
+    }
+    for mount in mounts_below(directory) {
+        if let Some(place) = mount.split(' ').nth(4) {
+            let _ = nix::mount::umount2(place, nix::mount::MntFlags::MNT_DETACH);
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::archive;
-use crate::node::{FakeNetwork, mounts_below, options, processes_of, until};
+use crate::node::{FakeNetwork, clear, mounts_below, options, processes_of, until};
 
 /// Containers of a short run.
 const SHORT: usize = 30;
@@ -83,6 +83,13 @@ impl Server {
     fn descriptors(&self) -> usize {
         let pid = self.process.id().unwrap();
         std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+    }
+}
+
+impl Drop for Server {
+    /// Also a run that fails leaves nothing behind.
+    fn drop(&mut self) {
+        clear(&self.directory);
     }
 }
 
