@@ -23,11 +23,17 @@ struct Outcome {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Retriable {
+    retriable: &'static str,
+}
+
 /// The metrics of one datastore. Cheap to clone; clones count together.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     sql_total: Family<ErrorCode, Counter>,
     sql_time: Family<ErrorCode, Histogram>,
+    insert_errors: Family<Retriable, Counter>,
     compact_total: Family<Outcome, Counter>,
     compact_step: Histogram,
     revision: Gauge,
@@ -47,6 +53,7 @@ impl Default for Metrics {
         Self {
             sql_total: Family::default(),
             sql_time: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            insert_errors: Family::default(),
             compact_total: Family::default(),
             compact_step: Histogram::new(BUCKETS),
             revision: Gauge::default(),
@@ -71,7 +78,7 @@ impl Metrics {
         let _ = encode(&mut text, &registry);
         // The encoder writes OpenMetrics, where counters are described without the end of their name, and there is an end.
         let mut plain = text.trim_end_matches("# EOF\n").to_owned();
-        for counter in ["kine_sql", "kine_compact"] {
+        for counter in ["kine_sql", "kine_insert_errors", "kine_compact"] {
             for what in ["HELP", "TYPE"] {
                 plain = plain.replace(&format!("# {what} {counter} "), &format!("# {what} {counter}_total "));
             }
@@ -83,6 +90,11 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("kine_sql", "Total number of SQL operations", self.sql_total.clone());
         registry.register("kine_sql_time_seconds", "Length of time per SQL operation", self.sql_time.clone());
+        registry.register(
+            "kine_insert_errors",
+            "Total number of failed transactions that write",
+            self.insert_errors.clone(),
+        );
         registry.register("kine_compact", "Total number of compactions", self.compact_total.clone());
         registry.register(
             "kine_compact_step_seconds",
@@ -106,6 +118,12 @@ impl Metrics {
         let label = ErrorCode { error_code: code.to_owned() };
         self.sql_total.get_or_create(&label).inc();
         self.sql_time.get_or_create(&label).observe(time.as_secs_f64());
+    }
+
+    /// A transaction that writes failed. `retriable`: it is tried again.
+    pub(crate) fn insert_error(&self, retriable: bool) {
+        let retriable = if retriable { "true" } else { "false" };
+        self.insert_errors.get_or_create(&Retriable { retriable }).inc();
     }
 
     /// A compaction came to its end.
@@ -148,6 +166,7 @@ mod tests {
     fn the_text_is_what_prometheus_reads() {
         let metrics = Metrics::default();
         metrics.sql(Duration::from_millis(3), "");
+        metrics.insert_error(true);
         metrics.compacted(true);
         metrics.position(7, 3);
         let text = metrics.text();
@@ -155,6 +174,8 @@ mod tests {
             "# TYPE kine_sql_total counter",
             "kine_sql_total{error_code=\"\"} 1",
             "kine_sql_time_seconds_count{error_code=\"\"} 1",
+            "# TYPE kine_insert_errors_total counter",
+            "kine_insert_errors_total{retriable=\"true\"} 1",
             "kine_compact_total{result=\"success\"} 1",
             "kine_current_revision 7",
             "kine_compact_revision 3",

@@ -120,7 +120,9 @@ impl Writer {
             if !matches!(failure, Failure::Again(_)) && !std::mem::replace(&mut self.failing, true) {
                 tracing::error!(server = self.driver.server(), error = %failure, "cannot write to the datastore");
             }
-            if again && backoff.pause().await {
+            let again = again && backoff.pause().await;
+            self.driver.metrics().insert_error(again);
+            if again {
                 continue;
             }
             for write in writes {

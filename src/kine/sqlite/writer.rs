@@ -171,6 +171,7 @@ impl Writer {
                 Ok((outcomes, events))
             }
             Err(error) => {
+                self.metrics.insert_error(false);
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::error!(path = %self.path.display(), %error, "cannot write to the datastore");
                 }

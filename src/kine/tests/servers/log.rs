@@ -58,7 +58,26 @@ async fn mariadb_is_one_log_for_several_servers() {
     one_log_for_several(&Server::start(Kind::Mariadb)).await;
 }
 
+/// Ends are in the database: they outlive the servers, also those of keys that only one of them knew of.
+async fn leases_outlive_the_servers(server: &Server) {
+    let before = open(server, "leases").await;
+    let lease = before.lease_grant(0x77, 2).await.unwrap();
+    let leased = k3s_kine::TxnOp::Put { key: bytes("/leased"), value: Some(bytes("v")), lease: Some(lease.id) };
+    before.txn(k3s_kine::Txn { success: vec![leased], ..Default::default() }).await.unwrap();
+    let last = before.create(bytes("/short"), bytes("v"), 1).await.unwrap();
+    before.close().await.unwrap();
+    let after = open(server, "leases").await;
+    let left = after.lease_time_to_live(0x77).await.unwrap();
+    assert_eq!((left.ttl, after.lease_keys(0x77).await.unwrap()), (2, vec![bytes("/leased")]));
+    let mut ended: Vec<_> =
+        take(&mut all(&after, last).await, 2).await.iter().map(|event| event.key().clone()).collect();
+    ended.sort();
+    assert_eq!(ended, [bytes("/leased"), bytes("/short")]);
+    after.close().await.unwrap();
+}
+
 async fn one_log_for_several(server: &Server) {
+    leases_outlive_the_servers(server).await;
     let (one, two) = tokio::join!(open(server, "kubernetes"), open(server, "kubernetes"));
     keeps_any_keys_in_their_order(&one, &two).await;
     sees_the_others_write_at_once(server, &one, &two).await;

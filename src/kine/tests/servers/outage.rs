@@ -64,6 +64,11 @@ async fn away_for_a_while(kind: Kind) {
     assert_eq!(revisions(&take(&mut watch, 1).await), [fourth]);
     let keys = store.range(bytes("/"), bytes("0"), 0, 0).await.unwrap();
     assert_eq!(keys.count, 4, "{keys:?}");
+    let counted = store.metrics().text();
+    for retriable in ["true", "false"] {
+        let name = format!("kine_insert_errors_total{{retriable=\"{retriable}\"}}");
+        assert!(counted.contains(&name), "{counted}");
+    }
     store.close().await.unwrap();
     assert!(matches!(store.get(bytes("/a"), 0).await, Err(k3s_kine::Error::Closed)));
 }
