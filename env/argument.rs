@@ -25,8 +25,8 @@ const fn refused(name: &'static str, holds: &'static [&'static str], why: &'stat
     Argument { through: API_SERVER, name, holds, support: Support::Refused(why), help: "" }
 }
 
-const AUDIT: &str = "the audit log goes to a file, not to a webhook";
-const ACCESS: &str = "who may do what would not be decided as is asked for";
+const ABAC: &str = "a file of policies is not read; use RBAC or a webhook";
+const VERSION: &str = "audit events are of audit.k8s.io/v1";
 const PLUGINS: &str = "admission plug-ins can't be chosen in this version";
 
 /// What is known. Every other flag of a component is taken, has no effect, and is warned about.
@@ -61,9 +61,21 @@ pub static ALL: &[Argument] = &[
     whole(API_SERVER, "authentication-token-webhook-version", "v1 or v1beta1 (v1beta1)"),
     refused("authentication-config", &[], "the flags of OpenID and of the token webhook say the same"),
     refused("anonymous-auth", &["false"], "nobody is anonymous here, as in k3s"),
-    refused("authorization-mode", &["Node,RBAC", "RBAC,Node"], ACCESS),
-    refused("authorization-config", &[], ACCESS),
-    refused("authorization-webhook-config-file", &[], ACCESS),
+    whole(
+        API_SERVER,
+        "authorization-mode",
+        "who is asked, in this order: Node, RBAC, Webhook, AlwaysAllow, AlwaysDeny (Node,RBAC)",
+    ),
+    whole(
+        API_SERVER,
+        "authorization-config",
+        "AuthorizationConfiguration file that says it instead; changes take effect",
+    ),
+    whole(API_SERVER, "authorization-webhook-config-file", "kubeconfig of the server that mode Webhook asks"),
+    whole(API_SERVER, "authorization-webhook-version", "v1 or v1beta1 (v1beta1)"),
+    whole(API_SERVER, "authorization-webhook-cache-authorized-ttl", "how long a yes holds (5m0s)"),
+    whole(API_SERVER, "authorization-webhook-cache-unauthorized-ttl", "how long everything else holds (30s)"),
+    refused("authorization-policy-file", &[], ABAC),
     refused("admission-control-config-file", &[], PLUGINS),
     refused("enable-admission-plugins", &["NodeRestriction"], PLUGINS),
     refused("disable-admission-plugins", &[], PLUGINS),
@@ -77,7 +89,11 @@ pub static ALL: &[Argument] = &[
     whole(API_SERVER, "max-mutating-requests-inflight", "what is added to that (200)"),
     refused("enable-priority-and-fairness", &["true"], "requests are always limited by priority levels"),
     whole(API_SERVER, "request-timeout", "how long a request may take that is no watch or other stream (1m0s)"),
-    whole(API_SERVER, "audit-policy-file", "audit.k8s.io/v1 Policy: what is logged; goes with audit-log-path"),
+    whole(
+        API_SERVER,
+        "audit-policy-file",
+        "audit.k8s.io/v1 Policy: what is logged; goes with audit-log-path or audit-webhook-config-file",
+    ),
     whole(API_SERVER, "audit-log-path", "the audit log's file; `-` for standard output"),
     whole(API_SERVER, "audit-log-maxsize", "megabytes at which it is put aside (100)"),
     whole(API_SERVER, "audit-log-maxbackup", "how many old files are kept (0: all)"),
@@ -86,7 +102,22 @@ pub static ALL: &[Argument] = &[
     whole(API_SERVER, "audit-log-format", "json or legacy"),
     whole(API_SERVER, "audit-log-mode", "blocking (the default), blocking-strict or batch"),
     whole(API_SERVER, "audit-log-batch-buffer-size", "events that may wait in batch mode (10000)"),
-    refused("audit-webhook-config-file", &[], AUDIT),
+    whole(API_SERVER, "audit-log-truncate-enabled", "true: events that are too long are cut or left out"),
+    whole(API_SERVER, "audit-log-truncate-max-event-size", "bytes of an event (102400)"),
+    whole(API_SERVER, "audit-webhook-config-file", "kubeconfig of the server that audit events are delivered to"),
+    whole(API_SERVER, "audit-webhook-mode", "batch (the default), blocking or blocking-strict"),
+    whole(API_SERVER, "audit-webhook-batch-buffer-size", "events that may wait (10000)"),
+    whole(API_SERVER, "audit-webhook-batch-max-size", "events that are delivered together (400)"),
+    whole(API_SERVER, "audit-webhook-batch-max-wait", "how long the first of them waits for others (30s)"),
+    whole(API_SERVER, "audit-webhook-batch-throttle-enable", "false: as often as there is something to deliver"),
+    whole(API_SERVER, "audit-webhook-batch-throttle-qps", "deliveries per second (10)"),
+    whole(API_SERVER, "audit-webhook-batch-throttle-burst", "deliveries at once after a quiet time (15)"),
+    whole(API_SERVER, "audit-webhook-initial-backoff", "pause after the first failure; of five attempts (10s)"),
+    whole(API_SERVER, "audit-webhook-truncate-enabled", "true: events that are too long are cut or left out"),
+    whole(API_SERVER, "audit-webhook-truncate-max-batch-size", "bytes that are delivered together (10485760)"),
+    whole(API_SERVER, "audit-webhook-truncate-max-event-size", "bytes of an event (102400)"),
+    refused("audit-log-version", &["audit.k8s.io/v1"], VERSION),
+    refused("audit-webhook-version", &["audit.k8s.io/v1"], VERSION),
     whole(KUBELET, "max-pods", "how many pods the node takes"),
     whole(KUBELET, "seccomp-default", "true: pods that ask for no seccomp profile get the runtime's default one"),
     whole(KUBELET, "container-log-max-size", "size at which a container's log is rotated, such as 10Mi"),

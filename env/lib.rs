@@ -27,8 +27,9 @@ mod values;
 
 pub use command::command;
 pub use config::{
-    Agent, ApiServerArguments, AuditArguments, ClusterNetwork, Datastore, Kubeconfig, KubeletArguments, Listener,
-    LogFormat, Logging, Node, OidcArguments, Server, TokenWebhookArguments,
+    Agent, ApiServerArguments, AuditArguments, AuditWebhookArguments, AuthorizationArguments, AuthorizationMode,
+    AuthorizationWebhookArguments, ClusterNetwork, Datastore, Kubeconfig, KubeletArguments, Listener, LogFormat,
+    Logging, Node, OidcArguments, Server, TokenWebhookArguments, TruncateArguments,
 };
 pub use error::Error;
 pub use flag::types::{NodeTaint, Snapshotter};

@@ -1,13 +1,19 @@
 //! What `--kube-apiserver-arg` says.
 
+mod audit;
+mod authorization;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::flag::types;
 use crate::{Error, Values};
 
+pub use audit::{AuditArguments, AuditWebhookArguments, TruncateArguments};
+pub use authorization::{AuthorizationArguments, AuthorizationMode, AuthorizationWebhookArguments};
+
 /// Flags of the API server. What is not given is left to it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ApiServerArguments {
     /// CSV of tokens, users, uids and groups.
     pub token_auth_file: Option<PathBuf>,
@@ -25,6 +31,7 @@ pub struct ApiServerArguments {
     pub max_mutating_requests_inflight: Option<u32>,
     pub request_timeout: Option<Duration>,
     pub audit: AuditArguments,
+    pub authorization: AuthorizationArguments,
     pub oidc: Option<OidcArguments>,
     pub token_webhook: Option<TokenWebhookArguments>,
 }
@@ -52,27 +59,6 @@ pub struct TokenWebhookArguments {
     pub version: Option<String>,
 }
 
-/// Flags of the audit log.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AuditArguments {
-    pub policy_file: Option<PathBuf>,
-    /// `-`: standard output.
-    pub log_path: Option<PathBuf>,
-    /// In megabytes.
-    pub max_size: Option<u32>,
-    /// Old files that are kept.
-    pub max_backups: Option<u32>,
-    /// Days that old files are kept.
-    pub max_age: Option<u32>,
-    pub compress: Option<bool>,
-    /// `json` or `legacy`.
-    pub format: Option<String>,
-    /// `batch`, `blocking` or `blocking-strict`.
-    pub mode: Option<String>,
-    /// Events that may wait in batch mode.
-    pub buffer: Option<u32>,
-}
-
 const FLAG: &str = "kube-apiserver-arg";
 
 impl ApiServerArguments {
@@ -95,33 +81,10 @@ impl ApiServerArguments {
             max_mutating_requests_inflight: number("max-mutating-requests-inflight")?,
             request_timeout: values.argument(FLAG, "request-timeout", types::duration)?,
             audit: AuditArguments::from_values(values)?,
+            authorization: AuthorizationArguments::from_values(values)?,
             oidc: OidcArguments::from_values(values)?,
             token_webhook: TokenWebhookArguments::from_values(values)?,
         })
-    }
-}
-
-impl AuditArguments {
-    fn from_values(values: &Values) -> Result<Self, Error> {
-        let number = |name: &str| values.argument(FLAG, name, types::number);
-        let audit = Self {
-            policy_file: path(values, "audit-policy-file"),
-            log_path: path(values, "audit-log-path"),
-            max_size: number("audit-log-maxsize")?,
-            max_backups: number("audit-log-maxbackup")?,
-            max_age: number("audit-log-maxage")?,
-            compress: switch(values, "audit-log-compress")?,
-            format: one_of(values, "audit-log-format", &["json", "legacy"])?,
-            mode: one_of(values, "audit-log-mode", &["batch", "blocking", "blocking-strict"])?,
-            buffer: number("audit-log-batch-buffer-size")?,
-        };
-        // Who gives one of them counts on a log.
-        if audit.policy_file.is_some() != audit.log_path.is_some() {
-            return Err(
-                values.bad(FLAG, "audit-policy-file and audit-log-path take each other: one alone logs nothing")
-            );
-        }
-        Ok(audit)
     }
 }
 

@@ -14,7 +14,10 @@ mod server;
 use std::path::{Path, PathBuf};
 
 pub use agent::Agent;
-pub use api_server::{ApiServerArguments, AuditArguments, OidcArguments, TokenWebhookArguments};
+pub use api_server::{
+    ApiServerArguments, AuditArguments, AuditWebhookArguments, AuthorizationArguments, AuthorizationMode,
+    AuthorizationWebhookArguments, OidcArguments, TokenWebhookArguments, TruncateArguments,
+};
 pub use datastore::Datastore;
 pub use kubeconfig::Kubeconfig;
 pub use kubelet::KubeletArguments;

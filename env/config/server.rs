@@ -15,7 +15,7 @@ use crate::{DataDir, Error, Values};
 const PACKAGED: &[&str] = &["coredns", "servicelb", "traefik", "local-storage", "metrics-server", "runtimes"];
 
 /// Everything `k3s server` can be told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Server {
     /// What was given and has no effect, a sentence each.
     pub warnings: Vec<String>,

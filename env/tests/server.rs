@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-use k3s_env::{LogFormat, NodeTaint, Server};
+use k3s_env::{AuthorizationArguments, AuthorizationMode, AuthorizationWebhookArguments, LogFormat, NodeTaint, Server};
 
 fn resolve(args: &[&str]) -> Server {
     let variable = |name: &str| match name {
@@ -89,6 +89,13 @@ fn flags_of_the_api_server_are_passed_on() {
         "--kube-apiserver-arg=audit-log-path=/a.log",
         "--kube-apiserver-arg=audit-log-maxsize=5",
         "--kube-apiserver-arg=audit-log-mode=batch",
+        "--kube-apiserver-arg=audit-webhook-config-file=/w.yaml",
+        "--kube-apiserver-arg=audit-webhook-batch-throttle-qps=2.5",
+        "--kube-apiserver-arg=audit-webhook-truncate-enabled=true",
+        "--kube-apiserver-arg=audit-webhook-truncate-max-event-size=500",
+        "--kube-apiserver-arg=authorization-mode=Webhook,RBAC",
+        "--kube-apiserver-arg=authorization-webhook-config-file=/a.yaml",
+        "--kube-apiserver-arg=authorization-webhook-cache-authorized-ttl=1m",
     ])
     .api_server;
     assert_eq!(api.token_auth_file.as_deref(), Some(Path::new("/a.csv")));
@@ -99,6 +106,16 @@ fn flags_of_the_api_server_are_passed_on() {
     assert_eq!(api.audit.policy_file.as_deref(), Some(Path::new("/p.yaml")));
     assert_eq!(api.audit.log_path.as_deref(), Some(Path::new("/a.log")));
     assert_eq!((api.audit.max_size, api.audit.mode.as_deref()), (Some(5), Some("batch")));
+    let webhook = api.audit.webhook.expect("a webhook");
+    assert_eq!((webhook.config_file.as_path(), webhook.qps), (Path::new("/w.yaml"), Some(2.5)));
+    assert_eq!(webhook.truncate.expect("limits").max_event_size, Some(500));
+    let webhook = AuthorizationWebhookArguments {
+        config_file: "/a.yaml".into(),
+        authorized_ttl: Some(Duration::from_secs(60)),
+        ..AuthorizationWebhookArguments::default()
+    };
+    let modes = vec![AuthorizationMode::Webhook(webhook), AuthorizationMode::Rbac];
+    assert_eq!(api.authorization, AuthorizationArguments::Modes(modes));
     assert_eq!((api.encryption_provider_config.as_deref(), api.reload_encryption), (Some(Path::new("/e.yaml")), true));
 }
 

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use k3s_kine::Datastore;
 
 use crate::encryption::Encryption;
-use crate::{audit, authentication, relay};
+use crate::{audit, authentication, authorization, relay};
 
 /// Configuration of an [`crate::ApiServer`].
 #[derive(Clone)]
@@ -30,6 +30,8 @@ pub struct Config {
     pub relay: relay::Config,
     /// How users prove who they are.
     pub authentication: authentication::Config,
+    /// Who decides what they may do.
+    pub authorization: authorization::Config,
     /// TCP port at `advertise_address`.
     pub advertise_port: u16,
     /// Whether quotas are counted here, which is the controller manager's business: not if there is to be none.
@@ -55,6 +57,7 @@ impl Config {
             advertise_address,
             advertise_port: 6443,
             authentication: authentication::Config::default(),
+            authorization: authorization::Config::default(),
             relay: relay::Config::default(),
             count_quotas: true,
             audit: None,

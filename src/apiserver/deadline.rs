@@ -27,7 +27,7 @@ pub(crate) fn passed() -> Status {
 }
 
 /// A duration as Go writes it: `1h2m3.5s`, `300ms`. Clients send seconds as a number alone, too.
-fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.parse::<u32>() {
         return Some(Duration::from_secs(seconds.into()));
     }

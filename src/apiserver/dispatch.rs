@@ -17,8 +17,9 @@ use tokio::time::timeout;
 
 use crate::audit::{self, Asked, Record};
 use crate::authentication::Impersonator;
-use crate::authorization::{Attributes, Decision};
+use crate::authorization::Attributes;
 use crate::call::Call;
+use crate::metrics::requests::What;
 use crate::negotiate::{self, Accept};
 use crate::options::ListOptions;
 use crate::registry::Row;
@@ -147,31 +148,38 @@ async fn admitted(
             };
         }
     };
-    if relay::is_relayed(&info) {
-        return relay::handle(&server, request, &info, &query, &user).await;
-    }
-    let collection = info.subresource.is_empty() && matches!(info.verb, "list" | "watch");
-    let accept = match negotiate::negotiate(request.headers(), &query, collection) {
-        Ok(accept) => accept,
-        Err(status) => return response::status(&status),
+    let what = What::new(&info, &row, &query, request.headers());
+    let counting = server.clone();
+    let answer = async move {
+        if relay::is_relayed(&info) {
+            return relay::handle(&server, request, &info, &query, &user, audit.as_deref()).await;
+        }
+        let collection = info.subresource.is_empty() && matches!(info.verb, "list" | "watch");
+        let accept = match negotiate::negotiate(request.headers(), &query, collection) {
+            Ok(accept) => accept,
+            Err(status) => return response::status(&status),
+        };
+        let (parts, body) = request.into_parts();
+        let warnings = Mutex::new(
+            Some(row.strategy.deprecated).filter(|text| !text.is_empty()).map(str::to_owned).into_iter().collect(),
+        );
+        let call = Call {
+            server,
+            info,
+            query,
+            headers: parts.headers,
+            user,
+            row,
+            accept,
+            warnings,
+            audit_annotations: Mutex::default(),
+            audit,
+        };
+        resource(call, body, within).await
     };
-    let (parts, body) = request.into_parts();
-    let warnings = Mutex::new(
-        Some(row.strategy.deprecated).filter(|text| !text.is_empty()).map(str::to_owned).into_iter().collect(),
-    );
-    let call = Call {
-        server,
-        info,
-        query,
-        headers: parts.headers,
-        user,
-        row,
-        accept,
-        warnings,
-        audit_annotations: Mutex::default(),
-        audit,
-    };
-    resource(call, body, within).await
+    let response = answer.await;
+    counting.requests().count(what, response.status());
+    response
 }
 
 /// May he? The audit log is told why.
@@ -183,18 +191,18 @@ async fn authorize(
 ) -> Result<(), Status> {
     let asked = Attributes::from(info);
     let decision = server.authorizer().authorize(server.registry(), user, asked).await?;
-    let (word, reason) = match &decision {
-        Decision::Allowed { reason } => ("allow", reason),
-        Decision::NoOpinion { reason } => ("forbid", reason),
-    };
     if let Some(record) = audit {
-        record.annotate("authorization.k8s.io/decision", word);
-        record.annotate("authorization.k8s.io/reason", reason);
+        let undecided = !decision.is_allowed() && decision.error.is_some();
+        let (word, reason) = match decision.is_allowed() {
+            true => ("allow", decision.reason.as_str()),
+            false => ("forbid", decision.reason.as_str()),
+        };
+        if !undecided {
+            record.annotate("authorization.k8s.io/decision", word);
+        }
+        record.annotate("authorization.k8s.io/reason", if undecided { "internal error" } else { reason });
     }
-    match decision.is_allowed() {
-        true => Ok(()),
-        false => Err(asked.forbidden(user, reason)),
-    }
+    decision.enforce(user, &asked)
 }
 
 fn anonymous() -> UserInfo {

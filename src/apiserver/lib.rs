@@ -34,6 +34,7 @@ mod openid;
 mod options;
 pub mod registry;
 pub mod relay;
+mod remote;
 pub mod request;
 mod response;
 pub mod serve;
@@ -67,6 +68,8 @@ pub enum Error {
     Registry(#[from] registry::Error),
     #[error("cannot set up authentication: {0}")]
     Authentication(#[from] authentication::Error),
+    #[error("cannot set up authorization: {0}")]
+    Authorization(#[from] authorization::Error),
     #[error("cannot set up relaying to kubelets: {0}")]
     Relay(#[from] relay::Error),
     #[error("cannot set up the audit log: {0}")]
@@ -96,6 +99,7 @@ struct Inner {
     flow_control: flow_control::FlowControl,
     audit: Option<Arc<audit::Audit>>,
     aggregated: aggregator::Aggregated,
+    requests: metrics::requests::Requests,
 }
 
 impl ApiServer {
@@ -105,6 +109,7 @@ impl ApiServer {
     /// If the datastore cannot be read.
     pub async fn start(config: Config) -> Result<Self, Error> {
         let authenticator = Authenticator::new(&config.authentication)?;
+        let authorizer = Authorizer::new(&config.authorization)?;
         let registry = Arc::new(Registry::open(Arc::clone(&config.datastore), Arc::clone(&config.encryption)).await?);
         service_addresses::repair(&registry).await?;
         let charges = Arc::default();
@@ -115,10 +120,11 @@ impl ApiServer {
             stop: CancellationToken::new(),
             health: health::Health::default(),
             authenticator,
-            authorizer: Authorizer::default(),
+            authorizer,
             relay: relay::Relay::new(&config.relay)?,
             audit: config.audit.as_ref().map(audit::Audit::open).transpose()?.map(Arc::new),
             aggregated: aggregator::Aggregated::default(),
+            requests: metrics::requests::Requests::default(),
             flow_control: flow_control::FlowControl::new(config.seats, config.request_timeout / 4),
             config,
             registry,
@@ -127,6 +133,9 @@ impl ApiServer {
         tokio::spawn(custom_resources::run(Arc::downgrade(&inner)));
         tokio::spawn(flow_control::run(Arc::downgrade(&inner)));
         tokio::spawn(aggregator::availability::run(Arc::downgrade(&inner)));
+        if let authorization::Config::File { path, reload } = inner.config.authorization.clone() {
+            tokio::spawn(authorization::follow::run(Arc::downgrade(&inner), path, reload));
+        }
         if inner.config.count_quotas {
             tokio::spawn(admission::resource_quota::recount::run(Arc::downgrade(&inner)));
         }
@@ -169,9 +178,21 @@ impl ApiServer {
         self.inner.stop.cancelled().await;
     }
 
+    /// Waits, not for long, until the audit log has what it was told: for the end, when nothing is answered any more.
+    pub async fn close_audit(&self) {
+        if let Some(audit) = self.audit() {
+            audit.close().await;
+        }
+    }
+
     /// Who makes a request.
     pub fn authenticator(&self) -> &Authenticator {
         &self.inner.authenticator
+    }
+
+    /// What is counted of requests.
+    pub(crate) fn requests(&self) -> &metrics::requests::Requests {
+        &self.inner.requests
     }
 
     /// What other servers serve.

@@ -27,6 +27,9 @@ pub struct RequestInfo {
     pub namespace: String,
     /// Empty for collections.
     pub name: String,
+    /// Of a list, watch or deletecollection, as it is written; empty: none.
+    pub label_selector: String,
+    pub field_selector: String,
     /// What follows the subresource, for `proxy`: raw, not decoded, without a leading slash.
     pub rest: String,
 }
@@ -78,11 +81,12 @@ impl RequestInfo {
                 _ => {}
             }
         }
-        if matches!(info.verb, "list" | "watch" | "deletecollection")
-            && info.name.is_empty()
-            && let Some(name) = query.get("fieldSelector").and_then(exact_name)
-        {
-            info.name = name;
+        if matches!(info.verb, "list" | "watch" | "deletecollection") {
+            let text = |name| query.get(name).unwrap_or_default().to_owned();
+            (info.label_selector, info.field_selector) = (text("labelSelector"), text("fieldSelector"));
+            if info.name.is_empty() {
+                info.name = exact_name(&info.field_selector).unwrap_or_default();
+            }
         }
         info
     }

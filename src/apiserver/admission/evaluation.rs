@@ -115,10 +115,12 @@ impl<'e, 'a> Evaluation<'e, 'a> {
                 namespace: &question.namespace,
                 name: &question.name,
                 path: question.path.as_deref().unwrap_or_default(),
+                ..authorization::Attributes::default()
             };
             let answer = match at.authorizer.authorize(at.registry, user, asked).await {
-                Ok(authorization::Decision::Allowed { reason }) => Answer { allowed: true, reason, error: None },
-                Ok(authorization::Decision::NoOpinion { reason }) => Answer { allowed: false, reason, error: None },
+                Ok(decision) => {
+                    Answer { allowed: decision.is_allowed(), reason: decision.reason, error: decision.error }
+                }
                 Err(error) => Answer { allowed: false, reason: String::new(), error: Some(error.to_string()) },
             };
             self.activation.answer(question.clone(), answer);

@@ -129,12 +129,16 @@ pub trait Plugin: Send + Sync {
 }
 
 /// The plug-ins that are switched on, in their order.
-pub struct Chain(Vec<Box<dyn Plugin>>);
+pub struct Chain {
+    plugins: Vec<Box<dyn Plugin>>,
+    webhooks: Arc<webhook::Metrics>,
+}
 
 impl Chain {
     /// All plug-ins. What quotas are charged is written down in `charges`.
     pub fn new(charges: &Arc<resource_quota::Charges>) -> Self {
-        Self(vec![
+        let webhooks = Arc::<webhook::Metrics>::default();
+        let plugins: Vec<Box<dyn Plugin>> = vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle),
             Box::new(limit_ranger::LimitRanger),
             Box::new(service_account::ServiceAccount),
@@ -149,11 +153,17 @@ impl Chain {
             Box::new(certificates::CertificateSubjectRestriction),
             Box::new(default_ingress_class::DefaultIngressClass),
             Box::new(policy::mutating::MutatingAdmissionPolicy::default()),
-            Box::new(webhook::mutating::MutatingAdmissionWebhook::default()),
+            Box::new(webhook::mutating::MutatingAdmissionWebhook::new(&webhooks)),
             Box::new(policy::validating::ValidatingAdmissionPolicy::default()),
-            Box::new(webhook::validating::ValidatingAdmissionWebhook::default()),
+            Box::new(webhook::validating::ValidatingAdmissionWebhook::new(&webhooks)),
             Box::new(resource_quota::ResourceQuota(Arc::clone(charges))),
-        ])
+        ];
+        Self { plugins, webhooks }
+    }
+
+    /// What is counted of webhooks.
+    pub fn webhook_metrics(&self) -> &webhook::Metrics {
+        &self.webhooks
     }
 
     /// Lets every plug-in change the object; all of them once more, if a webhook or a policy has changed it.
@@ -162,7 +172,7 @@ impl Chain {
     /// The first refusal.
     pub async fn admit(&self, at: &Attributes<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
         loop {
-            for plugin in self.0.iter().filter(|plugin| plugin.handles(at.operation)) {
+            for plugin in self.plugins.iter().filter(|plugin| plugin.handles(at.operation)) {
                 plugin.admit(at, object, old).await?;
             }
             if !at.reinvocation.lock().begin_second() {
@@ -176,7 +186,7 @@ impl Chain {
     /// # Errors
     /// The first refusal.
     pub async fn validate(&self, at: &Attributes<'_>, object: &Value, old: Option<&Value>) -> Result<(), Status> {
-        for plugin in self.0.iter().filter(|plugin| plugin.handles(at.operation)) {
+        for plugin in self.plugins.iter().filter(|plugin| plugin.handles(at.operation)) {
             plugin.validate(at, object, old).await?;
         }
         Ok(())

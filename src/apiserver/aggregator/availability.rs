@@ -32,7 +32,7 @@ pub(crate) async fn reconcile(server: &ApiServer) -> Result<Again, registry::Err
         // Those that this server serves itself are always there.
         let Some(service) = at(&old, &["spec", "service"]).filter(|service| service.is_object()) else { continue };
         again = Again::After(CHECK);
-        let (status, reason, message) = match check(server, &old, service).await? {
+        let (status, reason, message) = match check(server, &old, service, &before).await? {
             Ok(foreign) => {
                 found.push(foreign);
                 ("True", "Passed", "all checks passed".to_owned())
@@ -57,7 +57,7 @@ fn last_known(before: &[Foreign], api_service: &Value) -> Foreign {
     let (group, version) = (field("group"), field("version"));
     match before.iter().find(|known| known.group == group && known.version == version) {
         Some(known) => Foreign { is_current: false, ..known.clone() },
-        None => Foreign { group, version, resources: Vec::new(), openapi: None, is_current: false },
+        None => Foreign { group, version, resources: Vec::new(), openapi: None, swagger: None, is_current: false },
     }
 }
 
@@ -69,6 +69,7 @@ async fn check(
     server: &ApiServer,
     api_service: &Value,
     service: &Value,
+    before: &[Foreign],
 ) -> Result<Result<Foreign, Unavailable>, registry::Error> {
     let registry = server.registry();
     let field = |name| text(service, &[name]).unwrap_or_default();
@@ -109,6 +110,6 @@ async fn check(
             return Ok(Err(("MissingEndpoints", why)));
         }
     }
-    let answer = discovery::discover(server, api_service).await;
+    let answer = discovery::discover(server, api_service, before).await;
     Ok(answer.map_err(|error| ("FailedDiscoveryCheck", error)))
 }

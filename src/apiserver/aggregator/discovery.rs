@@ -1,5 +1,6 @@
 //! What aggregated API servers serve: their own documents, asked for by this server in its own name.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,16 +12,18 @@ use serde_json::Value;
 use super::Foreign;
 use crate::ApiServer;
 use crate::authorization::MASTERS;
+use crate::openapi::merge;
 use crate::relay::outside::Server;
 
 /// How long a server may take to say what it serves.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks the server of an `APIService` for the documents of its version.
+/// Asks the server of an `APIService` for the documents of its version; what it said `before` is not asked again, if the
+/// server tells by a hash that it is the same.
 ///
 /// # Errors
 /// In words, if it can't be reached or does not serve it.
-pub(super) async fn discover(server: &ApiServer, api_service: &Value) -> Result<Foreign, String> {
+pub(super) async fn discover(server: &ApiServer, api_service: &Value, before: &[Foreign]) -> Result<Foreign, String> {
     let field = |name| text(api_service, &["spec", name]).unwrap_or_default().to_owned();
     let (group, version) = (field("group"), field("version"));
     let path = format!("/apis/{group}/{version}");
@@ -42,7 +45,16 @@ pub(super) async fn discover(server: &ApiServer, api_service: &Value) -> Result<
         Ok((StatusCode::OK, body)) => openapi(&body, &path),
         _ => None,
     };
-    Ok(Foreign { group, version, resources, openapi, is_current: true })
+    let known = before.iter().find(|known| known.group == group && known.version == version);
+    let same = known.filter(|known| openapi.is_some() && known.openapi == openapi);
+    let swagger = match same.and_then(|known| known.swagger.clone()) {
+        Some(swagger) => Some(swagger),
+        None => match get("/openapi/v2".to_owned()).await {
+            Ok((StatusCode::OK, body)) => swagger(&body, &group, &version),
+            _ => None,
+        },
+    };
+    Ok(Foreign { group, version, resources, openapi, swagger, is_current: true })
 }
 
 /// This server asks as itself, which every server of the cluster lets do anything.
@@ -59,6 +71,12 @@ fn headers() -> HeaderMap {
 fn resources(body: &[u8]) -> Vec<Value> {
     let list: Value = serde_json::from_slice(body).unwrap_or_default();
     list["resources"].as_array().cloned().unwrap_or_default()
+}
+
+/// What a document of version 2 says of this version.
+fn swagger(body: &[u8], group: &str, version: &str) -> Option<Arc<[u8]>> {
+    let document = serde_json::from_slice(body).ok()?;
+    Some(merge::part(document, group, version).to_string().into_bytes().into())
 }
 
 fn openapi(body: &[u8], path: &str) -> Option<String> {

@@ -27,6 +27,8 @@ pub(crate) struct Foreign {
     pub resources: Vec<Value>,
     /// Its OpenAPI document's URL, with its hash.
     pub openapi: Option<String>,
+    /// Its part of OpenAPI of version 2: see [`crate::openapi::merge`].
+    pub swagger: Option<Arc<[u8]>>,
     /// It answered when it was asked last.
     pub is_current: bool,
 }

@@ -146,6 +146,13 @@ impl Event {
         self.impersonated_user = impersonated.map(User::from);
     }
 
+    /// Without the objects of request and answer, which it says.
+    pub fn without_objects(&self) -> Self {
+        let mut event = Self { request_object: None, response_object: None, ..self.clone() };
+        event.annotations.insert("audit.k8s.io/truncated".to_owned(), "true".to_owned());
+        event
+    }
+
     /// One line, without its end.
     pub fn json(&self) -> Vec<u8> {
         // There is nothing in it that JSON can't say.

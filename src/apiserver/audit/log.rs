@@ -7,54 +7,24 @@ use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::Mode;
+use super::event::Event;
+use super::lost::Lost;
+use super::mode::UnknownWord;
+use super::truncate::{self, Truncate};
 use rotation::Rotated;
 
 /// Lines that are written at a time.
 const BATCH: usize = 400;
-/// Of so many failures, one is worth a line in the server's own log.
-const SAY_EVERY: u64 = 1000;
-
-/// Whether a request waits until its event is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// No; when too many events wait, new ones are lost.
-    Batch,
-    /// Yes, but not for its success.
-    Blocking,
-    /// Yes, and a request whose first event can't be written is not served.
-    BlockingStrict,
-}
 
 /// What a line looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Json,
     Legacy,
-}
-
-/// A word that is none of those that are known.
-#[derive(Debug, thiserror::Error)]
-#[error("{word:?} is not one of {known}")]
-pub struct UnknownWord {
-    word: String,
-    known: &'static str,
-}
-
-impl FromStr for Mode {
-    type Err = UnknownWord;
-
-    fn from_str(word: &str) -> Result<Self, UnknownWord> {
-        match word {
-            "batch" => Ok(Self::Batch),
-            "blocking" => Ok(Self::Blocking),
-            "blocking-strict" => Ok(Self::BlockingStrict),
-            _ => Err(UnknownWord { word: word.to_owned(), known: "batch, blocking, blocking-strict" }),
-        }
-    }
 }
 
 impl FromStr for Format {
@@ -86,6 +56,7 @@ pub struct Options {
     pub mode: Mode,
     /// Events that may wait.
     pub buffer: usize,
+    pub truncate: Option<Truncate>,
 }
 
 impl Options {
@@ -100,6 +71,7 @@ impl Options {
             format: Format::Json,
             mode: Mode::Blocking,
             buffer: 10_000,
+            truncate: None,
         }
     }
 }
@@ -114,8 +86,9 @@ struct Line {
 pub(super) struct Log {
     lines: mpsc::Sender<Line>,
     mode: Mode,
-    pub format: Format,
-    lost: Arc<AtomicU64>,
+    format: Format,
+    truncate: Option<Truncate>,
+    lost: Arc<Lost>,
 }
 
 impl Log {
@@ -125,21 +98,43 @@ impl Log {
     /// If it cannot be opened.
     pub fn open(options: &Options) -> io::Result<Self> {
         let (lines, incoming) = mpsc::channel(options.buffer.max(1));
-        let lost = Arc::new(AtomicU64::new(0));
+        let lost = Arc::new(Lost::default());
         let writer = Writer { to: Rotated::open(options)?, lost: Arc::clone(&lost) };
         std::thread::Builder::new().name("audit-log".to_owned()).spawn(move || writer.run(incoming))?;
-        Ok(Self { lines, mode: options.mode, format: options.format, lost })
+        Ok(Self { lines, mode: options.mode, format: options.format, truncate: options.truncate, lost })
     }
 
-    /// Writes a line, and waits for it if the mode says so. Whether it is written, as far as anybody waits for that.
+    /// An event's line, without its end; `None`: it is too long, and lost.
+    pub fn encode(&self, event: &Event) -> Option<Vec<u8>> {
+        let encode = match self.format {
+            Format::Json => Event::json,
+            Format::Legacy => Event::legacy,
+        };
+        let line = truncate::fitted(self.truncate, event, encode);
+        if line.is_none() {
+            self.lost.add(1, "an event is too long");
+        }
+        line
+    }
+
+    /// Writes a line, and waits for it if the mode says so. Whether the request may be served.
     pub async fn write(&self, text: Vec<u8>) -> bool {
         if self.mode == Mode::Batch {
             self.post(text);
             return true;
         }
+        self.written(text).await || self.mode != Mode::BlockingStrict
+    }
+
+    /// Waits until all that was written before is in the file.
+    pub async fn close(&self) {
+        self.written(Vec::new()).await;
+    }
+
+    async fn written(&self, text: Vec<u8>) -> bool {
         let (written, done) = oneshot::channel();
         if self.lines.send(Line { text, written: Some(written) }).await.is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            self.lost.add(1, "the audit log's thread has ended");
             return false;
         }
         done.await.unwrap_or(false)
@@ -148,44 +143,33 @@ impl Log {
     /// Writes a line without waiting for it.
     pub fn post(&self, text: Vec<u8>) {
         if self.lines.try_send(Line { text, written: None }).is_err() {
-            count_lost(&self.lost, 1, "too many events wait");
+            self.lost.add(1, "too many events wait for the audit log");
         }
-    }
-
-    /// Whether a request is not to be served when its first event can't be written.
-    pub fn is_strict(&self) -> bool {
-        self.mode == Mode::BlockingStrict
     }
 
     /// Events that were not written.
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-}
-
-fn count_lost(lost: &AtomicU64, events: u64, why: &str) {
-    let before = lost.fetch_add(events, Ordering::Relaxed);
-    if before / SAY_EVERY != (before + events) / SAY_EVERY || before == 0 {
-        tracing::error!(lost = before + events, why, "audit events are lost");
+        self.lost.count()
     }
 }
 
 struct Writer {
     to: Rotated,
-    lost: Arc<AtomicU64>,
+    lost: Arc<Lost>,
 }
 
 impl Writer {
     fn run(mut self, mut incoming: mpsc::Receiver<Line>) {
         let mut lines = Vec::with_capacity(BATCH);
         while incoming.blocking_recv_many(&mut lines, BATCH) > 0 {
-            for line in &mut lines {
+            // An empty one only waits for those before it.
+            for line in lines.iter_mut().filter(|line| !line.text.is_empty()) {
                 line.text.push(b'\n');
             }
-            let texts: Vec<&[u8]> = lines.iter().map(|line| line.text.as_slice()).collect();
-            let written = self.to.write(&texts);
+            let texts: Vec<&[u8]> = lines.iter().map(|line| line.text.as_slice()).filter(|t| !t.is_empty()).collect();
+            let written = if texts.is_empty() { Ok(()) } else { self.to.write(&texts) };
             if let Err(error) = &written {
-                count_lost(&self.lost, lines.len() as u64, &error.to_string());
+                self.lost.add(texts.len(), &error.to_string());
             }
             for line in lines.drain(..) {
                 if let Some(waiting) = line.written {

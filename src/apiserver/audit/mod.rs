@@ -2,11 +2,15 @@
 //! (<https://kubernetes.io/docs/tasks/debug/debug-cluster/audit/>).
 //!
 //! [`policy`] says of each request how much is written. A [`Record`] gathers it on the request's way through the
-//! pipeline, and writes an [`event`] at each stage to the [`log`].
+//! pipeline, and writes an [`event`] at each stage to the [`log`] and delivers it to the [`webhook`].
 
 mod event;
 pub mod log;
+mod lost;
+mod mode;
 pub mod policy;
+mod truncate;
+pub mod webhook;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -26,15 +30,21 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
 use crate::Body;
+use crate::remote;
 use crate::request::RequestInfo;
 use crate::verbs::input;
 use event::Event;
-use log::{Format, Log};
+use log::Log;
+pub use mode::{Mode, UnknownWord};
 use policy::{Decision, Level, Policy, Stage};
+pub use truncate::Truncate;
+use webhook::Webhook;
 
 /// The header that names a request in the log, in the answer and, if the client wants to choose, in the request.
 pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 const MAX_ID: usize = 64;
+/// Annotations that begin so hold pieces of objects: they are written where objects are.
+pub(crate) const PATCH_ANNOTATION: &str = "patch.webhook.admission.k8s.io/";
 
 /// Why there would be no audit log.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +53,8 @@ pub enum Error {
     Policy(#[from] policy::Error),
     #[error("cannot write the audit log {path}: {source}", path = path.display())]
     Log { path: PathBuf, source: std::io::Error },
+    #[error("cannot use the kubeconfig of the audit webhook {path}: {source}", path = path.display())]
+    Kubeconfig { path: PathBuf, source: remote::KubeconfigError },
 }
 
 /// What is logged, and where to.
@@ -50,7 +62,8 @@ pub enum Error {
 pub struct Config {
     /// `--audit-policy-file`.
     pub policy_file: PathBuf,
-    pub log: log::Options,
+    pub log: Option<log::Options>,
+    pub webhook: Option<webhook::Options>,
 }
 
 /// The audit log of a server.
@@ -58,7 +71,8 @@ pub struct Config {
 pub(crate) struct Audit {
     policy: RwLock<Policy>,
     policy_file: PathBuf,
-    log: Log,
+    log: Option<Log>,
+    webhook: Option<Webhook>,
     events: AtomicU64,
 }
 
@@ -97,8 +111,12 @@ impl Audit {
     /// If either cannot be used.
     pub fn open(config: &Config) -> Result<Self, Error> {
         let policy = RwLock::new(Policy::load(&config.policy_file)?);
-        let log = Log::open(&config.log).map_err(|source| Error::Log { path: config.log.path.clone(), source })?;
-        Ok(Self { policy, policy_file: config.policy_file.clone(), log, events: AtomicU64::new(0) })
+        let open = |options: &log::Options| {
+            Log::open(options).map_err(|source| Error::Log { path: options.path.clone(), source })
+        };
+        let log = config.log.as_ref().map(open).transpose()?;
+        let webhook = config.webhook.as_ref().map(Webhook::open).transpose()?;
+        Ok(Self { policy, policy_file: config.policy_file.clone(), log, webhook, events: AtomicU64::new(0) })
     }
 
     /// Reads the policy anew, for requests that begin from now on.
@@ -129,18 +147,28 @@ impl Audit {
         }
     }
 
-    /// Events that were made, and how many of them could not be written.
-    pub fn counts(&self) -> (u64, u64) {
-        (self.events.load(Ordering::Relaxed), self.log.lost())
+    /// Events that were made, and how many of them each of the ways out has lost.
+    pub fn counts(&self) -> (u64, Vec<(&'static str, u64)>) {
+        let lost = [("log", self.log.as_ref().map(Log::lost)), ("webhook", self.webhook.as_ref().map(Webhook::lost))];
+        let lost = lost.into_iter().filter_map(|(plugin, lost)| Some((plugin, lost?))).collect();
+        (self.events.load(Ordering::Relaxed), lost)
     }
 
-    fn line(&self, event: &Event) -> Vec<u8> {
-        self.events.fetch_add(1, Ordering::Relaxed);
-        match self.log.format {
-            Format::Json => event.json(),
-            Format::Legacy => event.legacy(),
+    /// Waits, not for long, until what was told is written and delivered.
+    pub async fn close(&self) {
+        if let Some(log) = &self.log {
+            log.close().await;
+        }
+        if let Some(webhook) = &self.webhook {
+            webhook.close().await;
         }
     }
+}
+
+/// An event as each of the ways out has it.
+struct Encoded {
+    line: Option<Vec<u8>>,
+    delivered: Option<Bytes>,
 }
 
 /// What is known of a request that is written to the log. When the last one who knows of it is gone, it is complete.
@@ -159,13 +187,11 @@ impl Record {
     /// # Errors
     /// 500 if that can't be written, and nothing is to be done unwritten.
     pub async fn received(&self) -> Result<(), Status> {
-        match self.write(Stage::RequestReceived).await || !self.audit.log.is_strict() {
-            true => Ok(()),
-            false => {
-                self.done.store(true, Ordering::Relaxed);
-                Err(Status::internal("the audit log can't be written, and nothing is done without it"))
-            }
+        if self.write(Stage::RequestReceived).await {
+            return Ok(());
         }
+        self.done.store(true, Ordering::Relaxed);
+        Err(Status::internal("the audit log can't be written, and nothing is done without it"))
     }
 
     /// Whether the answer's body is written, which it then may not be compressed for.
@@ -175,6 +201,9 @@ impl Record {
 
     /// Adds what a plug-in has to say, by its own key. What was said first stays.
     pub fn annotate(&self, key: &str, value: impl Into<String>) {
+        if key.starts_with(PATCH_ANNOTATION) && self.decision.level < Level::Request {
+            return;
+        }
         self.event.lock().annotations.entry(key.to_owned()).or_insert_with(|| value.into());
     }
 
@@ -271,21 +300,37 @@ impl Record {
         value
     }
 
-    fn at(&self, stage: Stage) -> Option<Vec<u8>> {
+    fn at(&self, stage: Stage) -> Option<Encoded> {
         if self.decision.omit_stages.contains(&stage) {
             return None;
         }
         let mut event = self.event.lock();
         event.stage = stage;
         event.stage_timestamp = Timestamp::now();
-        Some(self.audit.line(&event))
+        self.audit.events.fetch_add(1, Ordering::Relaxed);
+        Some(Encoded {
+            line: self.audit.log.as_ref().and_then(|log| log.encode(&event)),
+            delivered: self.audit.webhook.as_ref().and_then(|webhook| webhook.encode(&event)),
+        })
     }
 
+    /// Writes and delivers the event of a stage. Whether the request may be served.
     async fn write(&self, stage: Stage) -> bool {
-        match self.at(stage) {
-            Some(line) => self.audit.log.write(line).await,
-            None => true,
-        }
+        let Some(Encoded { line, delivered }) = self.at(stage) else { return true };
+        let written = async {
+            match (&self.audit.log, line) {
+                (Some(log), Some(line)) => log.write(line).await,
+                _ => true,
+            }
+        };
+        let delivered = async {
+            match (&self.audit.webhook, delivered) {
+                (Some(webhook), Some(event)) => webhook.write(event).await,
+                _ => true,
+            }
+        };
+        let (written, delivered) = tokio::join!(written, delivered);
+        written && delivered
     }
 }
 
@@ -296,8 +341,12 @@ impl Drop for Record {
         }
         // The end of a stream, or of a request whose client did not wait for the answer.
         let stage = if std::thread::panicking() { Stage::Panic } else { Stage::ResponseComplete };
-        if let Some(line) = self.at(stage) {
-            self.audit.log.post(line);
+        let Some(Encoded { line, delivered }) = self.at(stage) else { return };
+        if let (Some(log), Some(line)) = (&self.audit.log, line) {
+            log.post(line);
+        }
+        if let (Some(webhook), Some(event)) = (&self.audit.webhook, delivered) {
+            webhook.post(event);
         }
     }
 }

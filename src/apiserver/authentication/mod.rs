@@ -6,7 +6,6 @@
 
 mod bootstrap_token;
 pub mod impersonation;
-mod issuer;
 pub mod jwt;
 pub mod oidc;
 mod request_header;

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
-use super::issuer::{self, Issuer};
 use super::jwt::{self, PublicKey};
+use crate::remote::{self, Client};
 
 /// How long the provider may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const LEEWAY: i64 = 300;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("oidc: {0}")]
-    Issuer(#[from] issuer::Error),
+    Unreachable(#[from] remote::Error),
     #[error("oidc: {0}")]
     Token(#[from] jwt::Error),
     #[error("oidc: the issuer {0:?} is no https URL")]
@@ -73,7 +73,7 @@ pub struct Options {
 #[derive(Debug)]
 pub(super) struct Oidc {
     options: Options,
-    issuer: Issuer,
+    issuer: Client,
     keys: Mutex<Keys>,
     /// One asks at a time.
     asking: tokio::sync::Mutex<()>,
@@ -107,7 +107,7 @@ impl Oidc {
         if options.username_claim.is_empty() {
             options.username_claim = "sub".to_owned();
         }
-        let issuer = Issuer::new(&options.authorities, None, PATIENCE)?;
+        let issuer = Client::new(&options.authorities, None, PATIENCE)?;
         Ok(Self { options, issuer, keys: Mutex::default(), asking: tokio::sync::Mutex::default() })
     }
 

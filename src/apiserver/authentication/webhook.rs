@@ -1,8 +1,6 @@
 //! Tokens that another server judges, asked by `TokenReview`
 //! (<https://kubernetes.io/docs/reference/access-authn-authz/authentication/#webhook-token-authentication>).
 
-mod kubeconfig;
-
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -13,9 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::issuer;
 use super::service_account::Accepted;
-use kubeconfig::Remote;
+use crate::remote;
 
 /// How long the server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,11 +26,11 @@ const REMEMBERED: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot use the kubeconfig of the token webhook {path}: {source}", path = path.display())]
-    Kubeconfig { path: PathBuf, source: kubeconfig::Error },
+    Kubeconfig { path: PathBuf, source: remote::KubeconfigError },
     #[error("the token webhook speaks v1 or v1beta1 of authentication.k8s.io, not {0:?}")]
     Version(String),
     #[error("token webhook: {0}")]
-    Unreachable(#[from] issuer::Error),
+    Unreachable(#[from] remote::Error),
     #[error("token webhook: the answer is no TokenReview: {0}")]
     NoReview(#[from] serde_json::Error),
     #[error("token webhook: {0}")]
@@ -61,7 +58,7 @@ impl Options {
 /// The server, and what it said lately.
 #[derive(Debug)]
 pub(super) struct Webhook {
-    remote: Remote,
+    remote: remote::Webhook,
     options: Options,
     known: Mutex<HashMap<[u8; 32], Judgement>>,
 }
@@ -96,7 +93,7 @@ impl Webhook {
         if !matches!(options.version.as_str(), "v1" | "v1beta1") {
             return Err(Error::Version(options.version));
         }
-        let remote = Remote::load(&options.config_file, PATIENCE)
+        let remote = remote::Webhook::load(&options.config_file, PATIENCE)
             .map_err(|source| Error::Kubeconfig { path: options.config_file.clone(), source })?;
         Ok(Self { remote, options, known: Mutex::default() })
     }

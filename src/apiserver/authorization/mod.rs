@@ -1,10 +1,16 @@
-//! May this user do that? Members of `system:masters` may do anything; then the Node authorizer speaks for kubelets, and
-//! RBAC for everybody, as k3s sets it (`--authorization-mode=Node,RBAC`).
+//! May this user do that? Members of `system:masters` may do anything; of everybody else the authorizers of a [`Chain`]
+//! are asked in turn. By default the Node authorizer speaks for kubelets, and RBAC for everybody, as k3s sets it
+//! (`--authorization-mode=Node,RBAC`); another server may be asked too ([`webhook`]).
 
+mod chain;
+pub mod config;
 pub mod escalation;
+pub(crate) mod follow;
+pub(crate) mod metrics;
 mod node;
 mod policy;
 mod rules;
+pub mod webhook;
 
 use std::sync::Arc;
 
@@ -13,11 +19,13 @@ use k3s_api::quote::quote;
 use k3s_api::status::Status;
 use parking_lot::{Mutex, RwLock};
 
+pub use config::{Config, Error, Mode};
 pub use policy::RoleRef;
 pub use rules::Rule;
 
 use crate::registry::{self, Registry};
 use crate::request::RequestInfo;
+use chain::Chain;
 use policy::{Policy, Sources};
 
 /// The group whose members may do anything.
@@ -40,6 +48,9 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     /// Of a request for no resource.
     pub path: &'a str,
+    /// Of a list, watch or deletecollection: which objects are meant, as the request writes it.
+    pub label_selector: &'a str,
+    pub field_selector: &'a str,
 }
 
 impl<'a> From<&'a RequestInfo> for Attributes<'a> {
@@ -54,6 +65,8 @@ impl<'a> From<&'a RequestInfo> for Attributes<'a> {
             namespace: &info.namespace,
             name: &info.name,
             path: &info.path,
+            label_selector: &info.label_selector,
+            field_selector: &info.field_selector,
         }
     }
 }
@@ -89,30 +102,83 @@ impl Attributes<'_> {
     }
 }
 
+/// Which way an authorizer decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opinion {
+    Allow,
+    /// No, whatever others would say.
+    Deny,
+    /// Nothing that would allow it: that means no, if nobody else allows it either.
+    None,
+}
+
 /// What an authorizer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
-    /// Yes; `reason` says by what right.
-    Allowed { reason: String },
-    /// Nothing that would allow it: that means no, if nobody else allows it either.
-    NoOpinion { reason: String },
+pub struct Decision {
+    pub opinion: Opinion,
+    /// By what right, or why not; may be empty.
+    pub reason: String,
+    /// Why somebody could not decide.
+    pub error: Option<String>,
 }
 
 impl Decision {
+    /// Yes, for that reason.
+    pub fn allow(reason: impl Into<String>) -> Self {
+        Self { opinion: Opinion::Allow, reason: reason.into(), error: None }
+    }
+
+    /// Nothing that would allow it, for that reason.
+    pub fn none(reason: impl Into<String>) -> Self {
+        Self { opinion: Opinion::None, reason: reason.into(), error: None }
+    }
+
     /// Whether it is a yes.
     pub fn is_allowed(&self) -> bool {
-        matches!(self, Decision::Allowed { .. })
+        self.opinion == Opinion::Allow
+    }
+
+    /// What becomes of a request of `user`.
+    ///
+    /// # Errors
+    /// 403 if he may not do it; 500 if nobody allows it and somebody who might could not decide.
+    pub fn enforce(self, user: &UserInfo, asked: &Attributes<'_>) -> Result<(), Status> {
+        match self {
+            Self { opinion: Opinion::Allow, .. } => Ok(()),
+            Self { error: Some(error), .. } => Err(Status::internal(error)),
+            Self { reason, .. } => Err(asked.forbidden(user, &reason)),
+        }
     }
 }
 
-/// Decides from the roles and bindings in the registry.
+/// Decides as it is configured, and from the roles and bindings in the registry.
 #[derive(Default)]
 pub struct Authorizer {
+    chain: RwLock<Arc<Chain>>,
     policy: RwLock<Arc<Policy>>,
     building: Mutex<()>,
+    pub(crate) reloads: follow::Reloads,
 }
 
 impl Authorizer {
+    /// Reads what the configuration names.
+    ///
+    /// # Errors
+    /// If a file can't be used.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        Ok(Self { chain: RwLock::new(Arc::new(Chain::new(&config.modes()?)?)), ..Self::default() })
+    }
+
+    /// Decides by these authorizers from now on.
+    ///
+    /// # Errors
+    /// If a file that they name can't be used: then all stays as it is.
+    pub fn replace(&self, modes: &[Mode]) -> Result<(), Error> {
+        let chain = Arc::new(Chain::new(modes)?);
+        *self.chain.write() = chain;
+        Ok(())
+    }
+
     /// Whether `user` may do what is asked.
     ///
     /// # Errors
@@ -123,24 +189,11 @@ impl Authorizer {
         user: &UserInfo,
         asked: impl Into<Attributes<'_>>,
     ) -> Result<Decision, registry::Error> {
-        let asked = asked.into();
         if user.groups.iter().any(|group| group == MASTERS) {
-            return Ok(Decision::Allowed { reason: String::new() });
+            return Ok(Decision::allow(""));
         }
-        let policy = self.policy(registry).await?;
-        let mut reasons = Vec::new();
-        if let Some(node) = node::name(user) {
-            match node::authorize(node, &asked, registry).await? {
-                Decision::NoOpinion { reason } => reasons.push(reason),
-                allowed => return Ok(allowed),
-            }
-        }
-        match policy.authorize(user, &asked) {
-            Decision::NoOpinion { reason } => reasons.push(reason),
-            allowed => return Ok(allowed),
-        }
-        reasons.retain(|reason| !reason.is_empty());
-        Ok(Decision::NoOpinion { reason: reasons.join("\n") })
+        let chain = Arc::clone(&self.chain.read());
+        chain.authorize(self, registry, user, &asked.into()).await
     }
 
     /// As [`Authorizer::authorize`], with the 403 for a no.
@@ -154,13 +207,24 @@ impl Authorizer {
         asked: impl Into<Attributes<'_>>,
     ) -> Result<(), Status> {
         let asked = asked.into();
-        match self.authorize(registry, user, asked).await? {
-            Decision::Allowed { .. } => Ok(()),
-            Decision::NoOpinion { reason } => Err(asked.forbidden(user, &reason)),
-        }
+        self.authorize(registry, user, asked).await?.enforce(user, &asked)
     }
 
-    /// All rules that `user` has in `namespace`, and what was wrong with bindings on the way.
+    /// What `user` may do in `namespace`, as far as the authorizers can list it, and why that may not be all.
+    ///
+    /// # Errors
+    /// If the roles cannot be read from the datastore.
+    pub async fn list(
+        &self,
+        registry: &Registry,
+        user: &UserInfo,
+        namespace: &str,
+    ) -> Result<(Vec<Rule>, Vec<String>), registry::Error> {
+        let chain = Arc::clone(&self.chain.read());
+        chain.list(self, registry, user, namespace).await
+    }
+
+    /// All rules that RBAC gives `user` in `namespace`, and what was wrong with bindings on the way.
     ///
     /// # Errors
     /// If the roles cannot be read from the datastore.

@@ -44,7 +44,7 @@ const RULES: &[(&[&str], &str, &[&str])] = &[
 ];
 
 fn refused(reason: String) -> Result<Decision, registry::Error> {
-    Ok(Decision::NoOpinion { reason })
+    Ok(Decision::none(reason))
 }
 
 /// Whether the kubelet of `node` may do what is asked.
@@ -77,7 +77,7 @@ pub(super) async fn authorize(
         _ => by_rule(asked),
     };
     match verdict {
-        Ok(()) => Ok(Decision::Allowed { reason: String::new() }),
+        Ok(()) => Ok(Decision::allow("")),
         Err(reason) => refused(reason),
     }
 }

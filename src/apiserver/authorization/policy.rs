@@ -188,9 +188,9 @@ impl Policy {
             reason.is_none()
         });
         match reason {
-            Some(reason) => Decision::Allowed { reason },
-            None if problems.is_empty() => Decision::NoOpinion { reason: String::new() },
-            None => Decision::NoOpinion { reason: format!("RBAC: {}", k3s_api::status::aggregate(&problems)) },
+            Some(reason) => Decision::allow(reason),
+            None if problems.is_empty() => Decision::none(""),
+            None => Decision::none(format!("RBAC: {}", k3s_api::status::aggregate(&problems))),
         }
     }
 }

@@ -63,6 +63,7 @@ mod tests {
                     "version": "v1", "verbs": ["get"]}),
             ],
             openapi: None,
+            swagger: None,
             is_current: false,
         };
         let of = |version: &str, kind: &str| json!({"group": "metrics.k8s.io", "version": version, "kind": kind});

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::FlowControl;
+use crate::metrics::family::Metric;
 
 /// Why a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,9 +95,6 @@ impl Counts {
         self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 }
-
-/// A metric: name, type, what it means, and its values by labels.
-pub(crate) type Metric = (&'static str, &'static str, &'static str, Vec<(String, f64)>);
 
 /// All of them.
 pub(crate) fn all(flow_control: &FlowControl) -> Vec<Metric> {

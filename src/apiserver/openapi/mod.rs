@@ -2,6 +2,7 @@
 //! made from the rows and their schemas when they are asked for, which clients do once per version of the server: they
 //! keep them under the hash that the index tells.
 
+pub(crate) mod merge;
 mod paths;
 mod schema;
 
@@ -153,8 +154,14 @@ fn v2(server: &ApiServer, headers: &HeaderMap) -> Response<Body> {
         return response::status(&Status::not_acceptable(&["application/json"]));
     }
     let rows = server.registry().resources();
-    let all: String = documents(&rows).iter().map(|document| hash(&rows, document)).collect();
-    let hash = crate::authentication::hex(&Sha512::digest(all)).to_uppercase();
+    let others = server.aggregated().all();
+    let others: Vec<&[u8]> = others.iter().filter_map(|other| other.swagger.as_deref()).collect();
+    let mut digest = Sha512::new();
+    for document in documents(&rows) {
+        digest.update(hash(&rows, &document));
+    }
+    others.iter().for_each(|other| digest.update(other));
+    let hash = crate::authentication::hex(&digest.finalize()).to_uppercase();
     if known(headers, &hash) {
         return not_modified(&hash);
     }
@@ -168,11 +175,18 @@ fn v2(server: &ApiServer, headers: &HeaderMap) -> Response<Body> {
         };
         paths.extend(of_document);
     }
+    let mut definitions = definitions.finish();
+    for part in others {
+        match serde_json::from_slice(part) {
+            Ok(part) => merge::add(part, &mut paths, &mut definitions),
+            Err(error) => return response::status(&Status::internal(error)),
+        }
+    }
     let document = json!({
         "swagger": "2.0",
         "info": info(),
         "paths": paths,
-        "definitions": definitions.finish(),
+        "definitions": definitions,
         "securityDefinitions": {"BearerToken": bearer()},
         "security": [{"BearerToken": []}],
     });

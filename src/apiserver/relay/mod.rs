@@ -27,6 +27,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use dial::{Connection, Dialer, Direct};
 
+use crate::audit::Record;
 use crate::authorization::Attributes;
 use crate::request::{Query, RequestInfo};
 use crate::{ApiServer, Body, BoxError, response};
@@ -115,6 +116,7 @@ pub(crate) async fn handle<B>(
     info: &RequestInfo,
     query: &Query,
     user: &UserInfo,
+    audit: Option<&Record>,
 ) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -128,13 +130,14 @@ where
         let streams = info.subresource != "proxy";
         if streams {
             may_create(server, info, user).await?;
+            stream::check_ports(query)?;
         }
-        let warnings = connect::admit(server, info, query, user).await?;
+        let options = connect::admit(server, info, query, user, audit).await?;
         let mut answer = match streams {
-            true => stream::stream(server, request, info, query).await?,
-            false => proxy::proxy(server, request, info).await?,
+            true => stream::stream(server, request, info, &options).await?,
+            false => proxy::proxy(server, request, info, &options).await?,
         };
-        response::add_warnings(&mut answer, &warnings);
+        response::add_warnings(&mut answer, &options.warnings);
         Ok(answer)
     };
     relayed.await.unwrap_or_else(|status| response::status(&status))

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use k3s_api::status::Status;
 
+use super::connect::Options;
 use super::forward::Outgoing;
 use super::target;
 use crate::request::RequestInfo;
@@ -14,6 +15,7 @@ pub(super) async fn proxy<B>(
     server: &ApiServer,
     request: Request<B>,
     info: &RequestInfo,
+    options: &Options,
 ) -> Result<Response<Body>, Status>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -35,7 +37,11 @@ where
         }
     };
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-    let path = format!("/{}{query}", info.rest);
+    let path = match options.other_path() {
+        Some(path) => format!("/{}{query}", path.trim_start_matches('/')),
+        // As the client has escaped it.
+        None => format!("/{}{query}", info.rest),
+    };
     let outgoing = Outgoing::new(request, path);
     let answer = server.relay().forward(&backend, outgoing).await;
     answer.map_err(|error| Status::service_unavailable(format!("error trying to reach service: {error}")))

@@ -6,6 +6,7 @@ use k3s_api::object;
 use k3s_api::status::Status;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::connect::Options;
 use super::forward::{Outgoing, wants_upgrade};
 use super::target;
 use crate::request::{Query, RequestInfo};
@@ -16,7 +17,7 @@ pub(super) async fn stream<B>(
     server: &ApiServer,
     request: Request<B>,
     info: &RequestInfo,
-    query: &Query,
+    options: &Options,
 ) -> Result<Response<Body>, Status>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -26,10 +27,10 @@ where
     let pod = target::object(registry, "pods", &info.namespace, &info.name).await?;
     let (namespace, name) = (&info.namespace, &info.name);
     let path = match info.subresource.as_str() {
-        "portforward" => format!("/portForward/{namespace}/{name}{}", ports(query)?),
+        "portforward" => format!("/portForward/{namespace}/{name}{}", ports(options)),
         subresource => {
-            let container = target::container(&pod, query.get("container").unwrap_or_default())?;
-            let parameters = parameters(query, subresource)?;
+            let container = target::container(&pod, options.container())?;
+            let parameters = parameters(options, subresource)?;
             format!("/{subresource}/{namespace}/{name}/{container}{parameters}")
         }
     };
@@ -47,21 +48,21 @@ where
     dialled.map_err(|error| Status::plain(format!("error dialing backend: {error}")))
 }
 
-/// The kubelet's query for the client's (`PodExecOptions`, `PodAttachOptions`).
-fn parameters(query: &Query, subresource: &str) -> Result<String, Status> {
+/// The kubelet's query for `PodExecOptions` or `PodAttachOptions`.
+fn parameters(options: &Options, subresource: &str) -> Result<String, Status> {
     let mut out = Vec::new();
     // kubelets know these by other names.
     for (asked, sent) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
-        if query.flag(asked) {
+        if options.flag(asked) {
             out.push(format!("{sent}=1"));
         }
     }
-    let streams = ["stdin", "stdout", "stderr"].iter().any(|stream| query.flag(stream));
+    let streams = ["stdin", "stdout", "stderr"].iter().any(|stream| options.flag(stream));
     if !streams {
         return Err(Status::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
     }
     if subresource == "exec" {
-        let command: Vec<&str> = query.all("command").collect();
+        let command = options.command();
         if command.is_empty() {
             return Err(Status::bad_request("you must specify at least one command"));
         }
@@ -71,13 +72,17 @@ fn parameters(query: &Query, subresource: &str) -> Result<String, Status> {
 }
 
 /// The ports of a WebSocket port-forward; SPDY says them per stream.
-fn ports(query: &Query) -> Result<String, Status> {
-    let mut ports = Vec::new();
+fn ports(options: &Options) -> String {
+    let ports: Vec<String> = options.ports().iter().map(|port| format!("port={port}")).collect();
+    if ports.is_empty() { String::new() } else { format!("?{}", ports.join("&")) }
+}
+
+/// What the client has written, where a port may be none.
+pub(super) fn check_ports(query: &Query) -> Result<(), Status> {
     for port in query.all("ports").flat_map(|ports| ports.split(',')).filter(|port| !port.is_empty()) {
-        let number: u16 = port.parse().map_err(|_| Status::bad_request(format!("invalid port {port}")))?;
-        ports.push(format!("port={number}"));
+        port.parse::<u16>().map_err(|_| Status::bad_request(format!("invalid port {port}")))?;
     }
-    Ok(if ports.is_empty() { String::new() } else { format!("?{}", ports.join("&")) })
+    Ok(())
 }
 
 #[cfg(test)]
@@ -86,13 +91,17 @@ mod tests {
 
     #[test]
     fn options_are_those_of_the_kubelet() {
-        let query = Query::parse("command=sh&command=-c&command=echo%20%26&stdin=true&stdout=1&tty=false&container=c");
+        let exec = |query| Options::of("PodExecOptions", &RequestInfo::default(), &Query::parse(query));
+        let options = exec("command=sh&command=-c&command=echo%20%26&stdin=true&stdout=1&tty=false&container=c");
         let expected = "?input=1&output=1&command=sh&command=%2Dc&command=echo%20%26";
-        assert_eq!(parameters(&query, "exec").unwrap(), expected);
-        assert_eq!(parameters(&query, "attach").unwrap(), "?input=1&output=1");
-        assert!(parameters(&Query::parse("stdout=1"), "exec").is_err());
-        assert!(parameters(&Query::parse("command=sh"), "exec").is_err());
-        assert_eq!(ports(&Query::parse("ports=80,443")).unwrap(), "?port=80&port=443");
-        assert!(ports(&Query::parse("ports=99999")).is_err());
+        assert_eq!(parameters(&options, "exec").unwrap(), expected);
+        assert_eq!(parameters(&options, "attach").unwrap(), "?input=1&output=1");
+        assert_eq!(options.container(), "c");
+        assert!(parameters(&exec("stdout=1"), "exec").is_err());
+        assert!(parameters(&exec("command=sh"), "exec").is_err());
+        let forward = |query| Options::of("PodPortForwardOptions", &RequestInfo::default(), &Query::parse(query));
+        assert_eq!(ports(&forward("ports=80,443")), "?port=80&port=443");
+        assert_eq!(ports(&forward("")), "");
+        assert!(check_ports(&Query::parse("ports=99999")).is_err());
     }
 }

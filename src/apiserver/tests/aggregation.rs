@@ -55,6 +55,12 @@ async fn extension(
             {"name": "things", "singularName": "thing", "namespaced": true, "kind": "Thing", "verbs": ["get", "list"]}]}),
         "/openapi/v3" => json!({"paths": {"apis/g.example/v1": {
             "serverRelativeURL": "/openapi/v3/apis/g.example/v1?hash=ABC"}}}),
+        "/openapi/v2" => json!({
+            "paths": {"/apis/g.example/v1/things": {"get": {"responses": {"200": {"schema": {
+                "$ref": "#/definitions/Thing"}}}}}, "/healthz": {"get": {}}},
+            "definitions": {
+                "Thing": {"properties": {"metadata": {"$ref": "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.Time"}}},
+                "io.k8s.apimachinery.pkg.apis.meta.v1.Time": {"description": "another idea of time"}}}),
         _ if request.headers().contains_key(UPGRADE) => {
             let upgrade = hyper::upgrade::on(&mut request);
             tokio::spawn(async move {
@@ -237,6 +243,17 @@ async fn what_other_servers_serve_stands_in_discovery_and_openapi() {
     let url = index["paths"]["apis/g.example/v1"]["serverRelativeURL"].as_str().unwrap();
     let (code, document) = cluster.get(url, "application/json").await;
     assert_eq!((code, &document["path"]), (StatusCode::OK, &json!(url)));
+    let (code, document) = cluster.get("/openapi/v2", "application/json").await;
+    assert_eq!(code, StatusCode::OK);
+    let thing = &document["paths"]["/apis/g.example/v1/things"]["get"]["responses"]["200"]["schema"]["$ref"];
+    assert_eq!(*thing, "#/definitions/Thing");
+    assert_eq!(document["paths"].get("/healthz"), None);
+    let time = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
+    let reference = &document["definitions"]["Thing"]["properties"]["metadata"]["$ref"];
+    assert_eq!(*reference, format!("#/definitions/{time}_v2"));
+    assert_eq!(document["definitions"][format!("{time}_v2")]["description"], "another idea of time");
+    assert_ne!(document["definitions"][time]["description"], "another idea of time");
+    assert!(document["paths"].get("/api/v1/pods").is_some());
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use k3s_apiserver::audit::log::{Format, Mode, Options as Log};
+use k3s_apiserver::audit::Mode;
+use k3s_apiserver::audit::log::{Format, Options as Log};
 use k3s_apiserver::authentication::Authenticated;
 use k3s_apiserver::serve::Peer;
 use k3s_apiserver::{ApiServer, Body, Config, audit};
@@ -44,7 +45,7 @@ async fn place(policy: &str, change: impl FnOnce(&mut Log)) -> Place {
     config.authentication.token_file = Some(file("tokens.csv"));
     let mut log = Log::new(file("audit.log"));
     change(&mut log);
-    config.audit = Some(audit::Config { policy_file: file("policy.yaml"), log });
+    config.audit = Some(audit::Config { policy_file: file("policy.yaml"), log: Some(log), webhook: None });
     let server = ApiServer::start(config).await.unwrap();
     Place { folder, server }
 }
@@ -247,7 +248,8 @@ async fn a_policy_that_is_none_keeps_the_server_from_starting() {
     std::fs::write(file("policy.yaml"), "kind: Policy\n").unwrap();
     let store = Arc::new(Sqlite::open(&file("state.db"), Options::default()).unwrap());
     let mut config = Config::new(store, IpAddr::V4(Ipv4Addr::LOCALHOST));
-    config.audit = Some(audit::Config { policy_file: file("policy.yaml"), log: Log::new(file("audit.log")) });
+    config.audit =
+        Some(audit::Config { policy_file: file("policy.yaml"), log: Some(Log::new(file("audit.log"))), webhook: None });
     let error = ApiServer::start(config).await.err().expect("no server").to_string();
     assert!(error.contains("policy.yaml is not valid"), "{error}");
 }

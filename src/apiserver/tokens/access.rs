@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::subject;
-use crate::authorization::{Attributes, Decision, Rule};
+use crate::authorization::{Attributes, Opinion, Rule};
 use crate::call::Call;
 use crate::negotiate::Format;
 use crate::{Body, response};
@@ -27,13 +27,15 @@ pub(super) async fn answer(call: &Call, review: &Value) -> Result<Value, Status>
     let user = if about_self { call.user.clone() } else { subject(spec) };
     let asked = asked(spec);
     let decision = call.server.authorizer().authorize(call.registry(), &user, asked).await?;
-    let (allowed, reason) = match decision {
-        Decision::Allowed { reason } => (true, reason),
-        Decision::NoOpinion { reason } => (false, reason),
-    };
-    let mut status = Map::from_iter([("allowed".to_owned(), json!(allowed))]);
-    if !reason.is_empty() {
-        status.insert("reason".to_owned(), json!(reason));
+    let mut status = Map::from_iter([("allowed".to_owned(), json!(decision.is_allowed()))]);
+    if decision.opinion == Opinion::Deny {
+        status.insert("denied".to_owned(), json!(true));
+    }
+    if !decision.reason.is_empty() {
+        status.insert("reason".to_owned(), json!(decision.reason));
+    }
+    if let Some(error) = decision.error {
+        status.insert("evaluationError".to_owned(), json!(error));
     }
     Ok(Value::Object(status))
 }
@@ -52,7 +54,7 @@ fn asked(spec: &Value) -> Attributes<'_> {
             subresource: part(resource, "subresource"),
             namespace: part(resource, "namespace"),
             name: part(resource, "name"),
-            path: "",
+            ..Attributes::default()
         },
         None => {
             let url = &spec["nonResourceAttributes"];
@@ -135,10 +137,7 @@ pub(super) async fn rules(call: &Call, review: &Value) -> Result<Response<Body>,
     if namespace.is_empty() {
         return Err(Status::bad_request("no namespace on request"));
     }
-    let (rules, mut errors) = call.server.authorizer().rules(call.registry(), &call.user, namespace).await?;
-    if call.user.groups.iter().any(|group| group == "system:nodes") {
-        errors.insert(0, "node authorizer does not support user rule resolution".to_owned());
-    }
+    let (rules, errors) = call.server.authorizer().list(call.registry(), &call.user, namespace).await?;
     let (urls, resources): (Vec<_>, Vec<_>) = rules.iter().partition(|rule| !rule.non_resource_urls.is_empty());
     let answer = RulesReview {
         kind: "SelfSubjectRulesReview",

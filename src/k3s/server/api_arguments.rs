@@ -3,9 +3,12 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use k3s_apiserver::Config;
 use k3s_apiserver::authentication::{oidc, webhook};
-use k3s_env::{ApiServerArguments, AuditArguments, OidcArguments, TokenWebhookArguments};
+use k3s_apiserver::{Config, audit, authorization};
+use k3s_env::{
+    ApiServerArguments, AuditArguments, AuditWebhookArguments, AuthorizationArguments, AuthorizationMode,
+    OidcArguments, TokenWebhookArguments, TruncateArguments,
+};
 
 use super::control_plane::certificates;
 
@@ -26,7 +29,8 @@ pub fn apply(given: &ApiServerArguments, api: &mut Config) -> anyhow::Result<()>
     let requests = given.max_requests_inflight.unwrap_or(400);
     api.seats = requests.saturating_add(given.max_mutating_requests_inflight.unwrap_or(200));
     api.request_timeout = given.request_timeout.unwrap_or(api.request_timeout);
-    api.audit = audit(&given.audit)?;
+    api.audit = self::audit(&given.audit)?;
+    api.authorization = self::authorization(&given.authorization);
     Ok(())
 }
 
@@ -62,10 +66,37 @@ fn token_webhook(given: &TokenWebhookArguments) -> webhook::Options {
     options
 }
 
+/// Who is asked what users may do.
+fn authorization(given: &AuthorizationArguments) -> authorization::Config {
+    let mode = |mode: &AuthorizationMode| match mode {
+        AuthorizationMode::Node => authorization::Mode::Node,
+        AuthorizationMode::Rbac => authorization::Mode::Rbac,
+        AuthorizationMode::AlwaysAllow => authorization::Mode::AlwaysAllow,
+        AuthorizationMode::AlwaysDeny => authorization::Mode::AlwaysDeny,
+        AuthorizationMode::Webhook(given) => {
+            let mut options = authorization::webhook::Options::new(&given.config_file);
+            options.authorized_ttl = given.authorized_ttl.unwrap_or(options.authorized_ttl);
+            options.unauthorized_ttl = given.unauthorized_ttl.unwrap_or(options.unauthorized_ttl);
+            options.version = given.version.clone().unwrap_or(options.version);
+            authorization::Mode::Webhook(options)
+        }
+    };
+    match given {
+        AuthorizationArguments::Modes(modes) => authorization::Config::Modes(modes.iter().map(mode).collect()),
+        AuthorizationArguments::File(path) => authorization::Config::file(path),
+    }
+}
+
 /// The audit log that the flags ask for.
-fn audit(given: &AuditArguments) -> anyhow::Result<Option<k3s_apiserver::audit::Config>> {
-    let (Some(policy), Some(path)) = (&given.policy_file, &given.log_path) else { return Ok(None) };
-    let mut log = k3s_apiserver::audit::log::Options::new(path);
+fn audit(given: &AuditArguments) -> anyhow::Result<Option<audit::Config>> {
+    let Some(policy) = &given.policy_file else { return Ok(None) };
+    let log = given.log_path.as_ref().map(|path| audit_log(given, path)).transpose()?;
+    let webhook = given.webhook.as_ref().map(audit_webhook).transpose()?;
+    Ok(Some(audit::Config { policy_file: policy.clone(), log, webhook }))
+}
+
+fn audit_log(given: &AuditArguments, path: &Path) -> anyhow::Result<audit::log::Options> {
+    let mut log = audit::log::Options::new(path);
     log.max_size = given.max_size.unwrap_or_default().into();
     log.max_backups = usize::try_from(given.max_backups.unwrap_or_default())?;
     log.max_age = given.max_age.unwrap_or_default();
@@ -79,5 +110,42 @@ fn audit(given: &AuditArguments) -> anyhow::Result<Option<k3s_apiserver::audit::
     if let Some(buffer) = given.buffer {
         log.buffer = usize::try_from(buffer)?;
     }
-    Ok(Some(k3s_apiserver::audit::Config { policy_file: policy.clone(), log }))
+    log.truncate = truncate(given.truncate)?;
+    Ok(log)
+}
+
+fn audit_webhook(given: &AuditWebhookArguments) -> anyhow::Result<audit::webhook::Options> {
+    let mut webhook = audit::webhook::Options::new(&given.config_file);
+    if let Some(mode) = &given.mode {
+        webhook.mode = mode.parse()?;
+    }
+    if let Some(buffer) = given.buffer {
+        webhook.buffer = usize::try_from(buffer)?;
+    }
+    if let Some(most) = given.max_batch {
+        webhook.max_batch = usize::try_from(most)?;
+    }
+    webhook.max_wait = given.max_wait.unwrap_or(webhook.max_wait);
+    webhook.initial_backoff = given.initial_backoff.unwrap_or(webhook.initial_backoff);
+    if let Some(throttle) = &mut webhook.throttle {
+        throttle.qps = given.qps.unwrap_or(throttle.qps);
+        throttle.burst = given.burst.unwrap_or(throttle.burst);
+    }
+    if given.throttle == Some(false) {
+        webhook.throttle = None;
+    }
+    webhook.truncate = truncate(given.truncate)?;
+    Ok(webhook)
+}
+
+fn truncate(given: Option<TruncateArguments>) -> anyhow::Result<Option<audit::Truncate>> {
+    let Some(given) = given else { return Ok(None) };
+    let mut limits = audit::Truncate::default();
+    if let Some(bytes) = given.max_event_size {
+        limits.max_event_size = usize::try_from(bytes)?;
+    }
+    if let Some(bytes) = given.max_batch_size {
+        limits.max_batch_size = usize::try_from(bytes)?;
+    }
+    Ok(Some(limits))
 }

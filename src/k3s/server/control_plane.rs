@@ -201,6 +201,7 @@ impl ControlPlane {
         self.api.stop();
         self.stop_serving.cancel();
         self.serving.await??;
+        self.api.close_audit().await;
         self.datastore.close().await?;
         Ok(())
     }

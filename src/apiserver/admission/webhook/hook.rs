@@ -34,6 +34,11 @@ pub struct Hook {
 }
 
 impl Hook {
+    /// The name of its configuration.
+    pub fn configuration(&self) -> &str {
+        self.id.rsplit_once('/').map_or("", |(configuration, _)| configuration)
+    }
+
     /// Of an element of a configuration's `webhooks`.
     pub fn read(configuration: &str, index: usize, hook: &Value) -> Self {
         let word = |name: &str| text(hook, &[name]).unwrap_or_default();

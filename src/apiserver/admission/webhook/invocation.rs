@@ -1,5 +1,7 @@
 //! One call of one webhook.
 
+use std::time::Instant;
+
 use k3s_api::object;
 use k3s_api::quote::quote;
 use k3s_api::status::Status;
@@ -7,6 +9,7 @@ use serde_json::Value;
 
 use super::failure::{Failure, denied};
 use super::hook::Hook;
+use super::metrics::Metrics;
 use super::review::{self, Answer};
 use crate::admission::Attributes;
 use crate::admission::evaluation::Evaluation;
@@ -19,6 +22,7 @@ pub struct Invocation<'a> {
     pub new: &'a Value,
     pub old: Option<&'a Value>,
     pub mutating: bool,
+    pub metrics: &'a Metrics,
 }
 
 impl Invocation<'_> {
@@ -46,11 +50,18 @@ impl Invocation<'_> {
         }
     }
 
-    /// Asks the webhook. What it tells the client and the audit log is passed on.
+    /// Asks the webhook, and counts that. What it tells the client and the audit log is passed on.
     ///
     /// # Errors
     /// Why it does not let the request pass.
     pub async fn call(&self, hook: &Hook) -> Result<Answer, Failure> {
+        let begin = Instant::now();
+        let outcome = self.ask(hook).await;
+        self.metrics.called(hook, self.at.operation, self.mutating, &outcome, begin.elapsed());
+        outcome
+    }
+
+    async fn ask(&self, hook: &Hook) -> Result<Answer, Failure> {
         let at = self.at;
         if at.dry_run && !hook.dry_run {
             let why = format!("admission webhook {} does not support dry run", quote(&hook.name));

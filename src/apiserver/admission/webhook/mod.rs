@@ -5,6 +5,7 @@
 mod failure;
 mod hook;
 mod invocation;
+mod metrics;
 pub mod mutating;
 mod review;
 pub mod validating;
@@ -16,6 +17,7 @@ use k3s_api::object;
 use super::Attributes;
 use crate::registry::{Entry, Error};
 use hook::Hook;
+pub use metrics::Metrics;
 
 /// The webhooks of all configurations of one kind, in the order of the configurations' names.
 pub struct Hooks(Vec<Configuration>);

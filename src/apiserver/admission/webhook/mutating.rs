@@ -1,27 +1,33 @@
 //! MutatingAdmissionWebhook: one after the other, each sees what those before it have changed.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use k3s_api::quote::quote;
 use k3s_api::status::Status;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::failure::Failure;
+use super::hook::Hook;
 use super::invocation::Invocation;
 use super::review::Answer;
-use super::{Hooks, is_exempt};
+use super::{Hooks, Metrics, is_exempt};
 use crate::admission::followed::Followed;
 use crate::admission::rules::{Namespace, Subject};
 use crate::admission::versions::Versions;
 use crate::admission::{Attributes, Operation, Plugin, request};
+use crate::audit::PATCH_ANNOTATION;
 use crate::registry::known;
 
 pub struct MutatingAdmissionWebhook {
     hooks: Followed<Hooks, 1>,
+    metrics: Arc<Metrics>,
 }
 
-impl Default for MutatingAdmissionWebhook {
-    fn default() -> Self {
-        Self { hooks: Followed::new([known::mutating_webhook_configurations]) }
+impl MutatingAdmissionWebhook {
+    /// Counts its calls in `metrics`.
+    pub fn new(metrics: &Arc<Metrics>) -> Self {
+        Self { hooks: Followed::new([known::mutating_webhook_configurations]), metrics: Arc::clone(metrics) }
     }
 }
 
@@ -43,7 +49,7 @@ impl Plugin for MutatingAdmissionWebhook {
             is_second
         };
         let namespace = Namespace::new();
-        for hook in hooks.iter() {
+        for (index, hook) in hooks.iter().enumerate() {
             if is_second && !at.reinvocation.lock().webhooks.is_due(&hook.id) {
                 continue;
             }
@@ -56,13 +62,23 @@ impl Plugin for MutatingAdmissionWebhook {
                 None => None,
             };
             let description = request::describe(at, versions.row(), &new, before.as_deref());
-            let invocation =
-                Invocation { at, description: &description, new: &new, old: before.as_deref(), mutating: true };
+            let invocation = Invocation {
+                at,
+                description: &description,
+                new: &new,
+                old: before.as_deref(),
+                mutating: true,
+                metrics: &self.metrics,
+            };
             if !invocation.is_wanted(hook).await? {
                 continue;
             }
+            let place = format!("round_{}_index_{index}", u8::from(is_second));
             let patched = match invocation.call(hook).await {
-                Ok(answer) => patched(&hook.name, answer, &new, &versions),
+                Ok(answer) => {
+                    annotate_patch(at, hook, &place, &answer.patch);
+                    patched(&hook.name, answer, &new, &versions)
+                }
                 Err(failure) => Err(failure),
             };
             let changed = match patched {
@@ -74,9 +90,12 @@ impl Plugin for MutatingAdmissionWebhook {
                 Ok(None) => false,
                 Err(failure) => {
                     failure.decide(hook)?;
+                    at.annotate(&format!("failed-open.mutation.webhook.admission.k8s.io/{place}"), hook.name.as_str());
                     false
                 }
             };
+            let said = json!({"configuration": hook.configuration(), "webhook": hook.name, "mutated": changed});
+            at.annotate(&format!("mutation.webhook.admission.k8s.io/{place}"), said.to_string());
             let mut rounds = at.reinvocation.lock();
             if changed {
                 rounds.webhooks.changed();
@@ -89,6 +108,14 @@ impl Plugin for MutatingAdmissionWebhook {
         at.reinvocation.lock().webhooks.end(object);
         Ok(())
     }
+}
+
+/// Tells the audit log what the webhook wants to be changed, where the policy has it write the objects themselves.
+fn annotate_patch(at: &Attributes<'_>, hook: &Hook, place: &str, patch: &[u8]) {
+    let Ok(patch @ Value::Array(_)) = serde_json::from_slice::<Value>(patch) else { return };
+    let said = json!({"configuration": hook.configuration(), "webhook": hook.name, "patch": patch,
+        "patchType": "JSONPatch"});
+    at.annotate(&format!("{PATCH_ANNOTATION}{place}"), said.to_string());
 }
 
 /// The object with the webhook's patch done to it, if it gave one.

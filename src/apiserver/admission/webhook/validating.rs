@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::hook::Hook;
 use super::invocation::Invocation;
-use super::{Hooks, is_exempt};
+use super::{Hooks, Metrics, is_exempt};
 use crate::admission::followed::Followed;
 use crate::admission::rules::{Namespace, Subject};
 use crate::admission::versions::Versions;
@@ -19,11 +19,13 @@ use crate::registry::known;
 
 pub struct ValidatingAdmissionWebhook {
     hooks: Followed<Hooks, 1>,
+    metrics: Arc<Metrics>,
 }
 
-impl Default for ValidatingAdmissionWebhook {
-    fn default() -> Self {
-        Self { hooks: Followed::new([known::validating_webhook_configurations]) }
+impl ValidatingAdmissionWebhook {
+    /// Counts its calls in `metrics`.
+    pub fn new(metrics: &Arc<Metrics>) -> Self {
+        Self { hooks: Followed::new([known::validating_webhook_configurations]), metrics: Arc::clone(metrics) }
     }
 }
 
@@ -36,9 +38,9 @@ struct Question {
 }
 
 impl Question {
-    fn invocation<'a>(&'a self, at: &'a Attributes<'a>) -> Invocation<'a> {
+    fn invocation<'a>(&'a self, at: &'a Attributes<'a>, metrics: &'a Metrics) -> Invocation<'a> {
         let (description, old) = (&self.description, self.old.as_deref());
-        Invocation { at, description, new: &self.new, old, mutating: false }
+        Invocation { at, description, new: &self.new, old, mutating: false, metrics }
     }
 }
 
@@ -66,13 +68,18 @@ impl Plugin for ValidatingAdmissionWebhook {
             };
             let description = request::describe(at, versions.row(), &new, old.as_deref());
             let question = Question { hook: Arc::clone(hook), description, new, old };
-            if question.invocation(at).is_wanted(hook).await? {
+            if question.invocation(at, &self.metrics).is_wanted(hook).await? {
                 questions.push(question);
             }
         }
-        let asked = questions.iter().map(|question| async move {
-            let answered: Result<_, Failure> = question.invocation(at).call(&question.hook).await;
-            answered.map(drop).or_else(|failure| failure.decide(&question.hook))
+        let asked = questions.iter().enumerate().map(|(index, question)| async move {
+            let hook = &question.hook;
+            let answered: Result<_, Failure> = question.invocation(at, &self.metrics).call(hook).await;
+            let Err(failure) = answered else { return Ok(()) };
+            failure.decide(hook)?;
+            let key = format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}");
+            at.annotate(&key, hook.name.as_str());
+            Ok(())
         });
         join_all(asked).await.into_iter().collect()
     }

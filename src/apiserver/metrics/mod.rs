@@ -1,12 +1,15 @@
 //! `/metrics`: what Prometheus reads, by Kubernetes' names.
 
+pub(crate) mod family;
+pub(crate) mod requests;
+
 use std::fmt::Write;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 
 use crate::discovery::GIT_VERSION;
-use crate::{ApiServer, Body, flow_control};
+use crate::{ApiServer, Body, authorization, flow_control};
 
 /// The metrics in Prometheus' text format, version 0.0.4.
 pub(crate) fn handle(server: &ApiServer) -> Response<Body> {
@@ -30,10 +33,21 @@ pub(crate) fn handle(server: &ApiServer) -> Response<Body> {
         let (events, lost) = audit.counts();
         let help = "Events for the audit log.";
         metric("apiserver_audit_event_total", "counter", help, &[(String::new(), events as f64)]);
-        let help = "Events that could not be written to the audit log.";
-        metric("apiserver_audit_error_total", "counter", help, &[("{plugin=\"log\"}".to_owned(), lost as f64)]);
+        let help = "Events that could not be written to the audit log, or delivered to the webhook.";
+        let lost: Vec<_> =
+            lost.into_iter().map(|(plugin, lost)| (format!("{{plugin=\"{plugin}\"}}"), lost as f64)).collect();
+        metric("apiserver_audit_error_total", "counter", help, &lost);
     }
     for (name, kind, help, samples) in flow_control::metrics::all(server.flow_control()) {
+        metric(name, kind, help, &samples);
+    }
+    for (name, kind, help, samples) in server.requests().metrics() {
+        metric(name, kind, help, &samples);
+    }
+    for (name, kind, help, samples) in server.admission().webhook_metrics().all() {
+        metric(name, kind, help, &samples);
+    }
+    for (name, kind, help, samples) in authorization::metrics::all(server.authorizer()) {
         metric(name, kind, help, &samples);
     }
     if let Some(bytes) = resident_bytes() {

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::HeaderValue;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::authentication::issuer::{self, Issuer};
+use super::client::{self, Client};
 
 /// Why a kubeconfig can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -24,10 +25,12 @@ pub enum Error {
     Missing(&'static str),
     #[error("{0} can't be used: {1}")]
     Part(&'static str, String),
-    #[error("insecure-skip-tls-verify can't be used: whoever is in between would say who users are")]
+    #[error("insecure-skip-tls-verify can't be used: whoever is in between would answer in the server's place")]
     Insecure,
+    #[error("{0} of a kubeconfig has no effect here, and the server would be asked otherwise than is meant")]
+    Unsupported(&'static str),
     #[error(transparent)]
-    Issuer(#[from] issuer::Error),
+    Client(#[from] client::Error),
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -53,6 +56,8 @@ struct Cluster {
     certificate_authority: Option<PathBuf>,
     certificate_authority_data: Option<String>,
     insecure_skip_tls_verify: bool,
+    proxy_url: Option<String>,
+    tls_server_name: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -73,6 +78,10 @@ struct User {
     // Kubernetes writes this one otherwise.
     #[serde(rename = "tokenFile")]
     token_file: Option<PathBuf>,
+    username: Option<String>,
+    password: Option<String>,
+    exec: Option<Value>,
+    auth_provider: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -91,13 +100,13 @@ struct Context {
 
 /// The server that a kubeconfig's current context names.
 #[derive(Debug)]
-pub struct Remote {
+pub struct Webhook {
     url: String,
-    token: Option<HeaderValue>,
-    issuer: Issuer,
+    credentials: Option<HeaderValue>,
+    client: Client,
 }
 
-impl Remote {
+impl Webhook {
     /// Reads the file and what it names. The server has `patience` to answer.
     ///
     /// # Errors
@@ -113,6 +122,15 @@ impl Remote {
         let user = file.users.into_iter().find(|named| named.name == user).unwrap_or_default().user;
         if cluster.insecure_skip_tls_verify {
             return Err(Error::Insecure);
+        }
+        let unsupported = [
+            ("proxy-url", cluster.proxy_url.is_some()),
+            ("tls-server-name", cluster.tls_server_name.is_some()),
+            ("exec", user.exec.is_some()),
+            ("auth-provider", user.auth_provider.is_some()),
+        ];
+        if let Some((name, _)) = unsupported.into_iter().find(|(_, given)| *given) {
+            return Err(Error::Unsupported(name));
         }
         let authority =
             part(folder, "certificate-authority", cluster.certificate_authority, cluster.certificate_authority_data)?;
@@ -134,21 +152,39 @@ impl Remote {
             (None, Some(file)) => Some(String::from_utf8_lossy(&read(&folder.join(file))?).trim().to_owned()),
             (None, None) => None,
         };
-        let header = |token: String| {
-            let value = HeaderValue::from_str(&format!("Bearer {token}"));
-            value.map_err(|error| Error::Part("token", error.to_string()))
+        let credentials = match (token, user.username) {
+            (Some(token), _) => Some(header("token", &format!("Bearer {token}"))?),
+            (None, Some(name)) => {
+                let pair = STANDARD.encode(format!("{name}:{}", user.password.unwrap_or_default()));
+                Some(header("username", &format!("Basic {pair}"))?)
+            }
+            (None, None) => None,
         };
-        let issuer = Issuer::new(&authorities, identity, patience)?;
-        Ok(Self { url: cluster.server, token: token.map(header).transpose()?, issuer })
+        let client = Client::new(&authorities, identity, patience)?;
+        Ok(Self { url: cluster.server, credentials, client })
     }
 
     /// The server's answer to a document.
     ///
     /// # Errors
     /// If there is none.
-    pub async fn post(&self, document: &Value) -> Result<Value, issuer::Error> {
-        self.issuer.post(&self.url, self.token.as_ref(), document).await
+    pub async fn post(&self, document: &Value) -> Result<Value, client::Error> {
+        self.client.post(&self.url, self.credentials.as_ref(), document.to_string().into()).await
     }
+
+    /// Hands over a document, in JSON.
+    ///
+    /// # Errors
+    /// If the server does not take it.
+    pub async fn deliver(&self, document: Bytes) -> Result<(), client::Error> {
+        self.client.deliver(&self.url, self.credentials.as_ref(), document).await
+    }
+}
+
+fn header(name: &'static str, value: &str) -> Result<HeaderValue, Error> {
+    let mut value = HeaderValue::from_str(value).map_err(|error| Error::Part(name, error.to_string()))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

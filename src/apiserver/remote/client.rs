@@ -1,4 +1,4 @@
-//! Servers that vouch for users: JSON over HTTPS, asked by this server.
+//! Documents fetched from a server, and sent to one.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -23,7 +23,7 @@ const MAX_ANSWER: usize = 1 << 20;
 pub enum Error {
     #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
-    #[error("the host has no certificates of authorities; name the issuer's own")]
+    #[error("the host has no certificates of authorities; name the server's own")]
     NoAuthorities,
     #[error("{url} does not answer: {detail}")]
     Unreachable { url: String, detail: String },
@@ -33,14 +33,21 @@ pub enum Error {
     NoJson { url: String, source: serde_json::Error },
 }
 
-/// A client of such a server.
+impl Error {
+    /// Whether the server says that it is worth asking again.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Refused { code: 429 | 500 | 502..=504, .. })
+    }
+}
+
+/// A client of such a server, with connections that are kept.
 #[derive(Debug, Clone)]
-pub(super) struct Issuer {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+pub struct Client {
+    client: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     patience: Duration,
 }
 
-impl Issuer {
+impl Client {
     /// Trusts `authorities`, or, if there are none, the host's, and shows `identity` to who asks for it.
     ///
     /// # Errors
@@ -73,7 +80,7 @@ impl Issuer {
             None => builder.with_no_client_auth(),
         };
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().build();
-        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), patience })
+        Ok(Self { client: legacy::Client::builder(TokioExecutor::new()).build(connector), patience })
     }
 
     /// The document at `url`.
@@ -84,21 +91,40 @@ impl Issuer {
         self.exchange(Method::GET, url, None, Bytes::new()).await
     }
 
-    /// The answer to a document; `token` says who asks.
+    /// The answer to a document; `credentials` say who asks (`Authorization`).
     ///
     /// # Errors
     /// If there is none.
-    pub async fn post(&self, url: &str, token: Option<&HeaderValue>, document: &Value) -> Result<Value, Error> {
-        self.exchange(Method::POST, url, token, document.to_string().into()).await
+    pub async fn post(&self, url: &str, credentials: Option<&HeaderValue>, document: Bytes) -> Result<Value, Error> {
+        self.exchange(Method::POST, url, credentials, document).await
+    }
+
+    /// Hands a document over; what the server says beside that it has taken it, does not matter.
+    ///
+    /// # Errors
+    /// If the server has not taken it.
+    pub async fn deliver(&self, url: &str, credentials: Option<&HeaderValue>, document: Bytes) -> Result<(), Error> {
+        self.send(Method::POST, url, credentials, document).await.map(drop)
     }
 
     async fn exchange(
         &self,
         method: Method,
         url: &str,
-        token: Option<&HeaderValue>,
+        credentials: Option<&HeaderValue>,
         body: Bytes,
     ) -> Result<Value, Error> {
+        let answer = self.send(method, url, credentials, body).await?;
+        serde_json::from_slice(&answer).map_err(|source| Error::NoJson { url: url.to_owned(), source })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        credentials: Option<&HeaderValue>,
+        body: Bytes,
+    ) -> Result<Bytes, Error> {
         let unreachable = |detail: String| Error::Unreachable { url: url.to_owned(), detail };
         let mut request = Request::builder()
             .method(method)
@@ -107,8 +133,8 @@ impl Issuer {
             .header(CONTENT_TYPE, "application/json")
             .body(Full::from(body))
             .map_err(|error| unreachable(error.to_string()))?;
-        if let Some(token) = token {
-            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        if let Some(credentials) = credentials {
+            request.headers_mut().insert(AUTHORIZATION, credentials.clone());
         }
         let exchange = async {
             let response = self.client.request(request).await.map_err(|error| unreachable(causes(&error)))?;
@@ -118,7 +144,7 @@ impl Issuer {
             if !code.is_success() {
                 return Err(Error::Refused { url: url.to_owned(), code: code.as_u16() });
             }
-            serde_json::from_slice(&body).map_err(|source| Error::NoJson { url: url.to_owned(), source })
+            Ok(body)
         };
         timeout(self.patience, exchange).await.unwrap_or_else(|_| Err(unreachable("it takes too long".to_owned())))
     }
