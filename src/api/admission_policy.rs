@@ -4,7 +4,9 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/mutating-admission-policy/>.
 
 pub mod conditions;
+mod declared;
 pub mod mutating;
+pub mod type_check;
 
 use serde_json::Value as Json;
 
@@ -61,9 +63,11 @@ pub struct Validation {
 pub const REQUEST_RESOURCE: &str = "authorizer.requestResource";
 
 fn environment(with_params: bool) -> Environment {
-    let environment = ["object", "oldObject", "request", "namespaceObject"]
-        .into_iter()
-        .fold(Environment::new(), |environment, name| environment.with(name, Type::Dyn))
+    let environment = Environment::new()
+        .with("object", Type::Dyn)
+        .with("oldObject", Type::Dyn)
+        .with("request", declared::request())
+        .with("namespaceObject", declared::namespace())
         .with("authorizer", Type::Opaque("kubernetes.authorization.Authorizer"))
         .with(REQUEST_RESOURCE, Type::Opaque("kubernetes.authorization.ResourceCheck"));
     if with_params { environment.with("params", Type::Dyn) } else { environment }

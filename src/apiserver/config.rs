@@ -36,6 +36,9 @@ pub struct Config {
     pub advertise_port: u16,
     /// Whether quotas are counted here, which is the controller manager's business: not if there is to be none.
     pub count_quotas: bool,
+    /// Whether the status of policies tells what their expressions get wrong, which is the controller manager's business,
+    /// too.
+    pub check_policies: bool,
     /// What is written into the audit log; `None`: there is none.
     pub audit: Option<audit::Config>,
     /// Requests at a time that priority and fairness let run: `--max-requests-inflight` and
@@ -60,6 +63,7 @@ impl Config {
             authorization: authorization::Config::default(),
             relay: relay::Config::default(),
             count_quotas: true,
+            check_policies: true,
             audit: None,
             seats: 400 + 200,
             request_timeout: Duration::from_secs(60),

@@ -76,8 +76,11 @@ fn begin_record(
     let (uri, headers) = (request.uri(), request.headers());
     // The policy speaks of who is there, whomever he acts as.
     let asked = match extensions.get::<Impersonator>() {
-        Some(Impersonator(own)) => Asked { uri, headers, remote, info, user: own, impersonated: Some(user) },
-        None => Asked { uri, headers, remote, info, user, impersonated: None },
+        Some(Impersonator { own, constraint }) => {
+            let constraint = *constraint;
+            Asked { uri, headers, remote, info, user: own, impersonated: Some(user), constraint }
+        }
+        None => Asked { uri, headers, remote, info, user, impersonated: None, constraint: None },
     };
     audit.begin(id, &asked)
 }

@@ -136,6 +136,9 @@ impl ApiServer {
         if let authorization::Config::File { path, reload } = inner.config.authorization.clone() {
             tokio::spawn(authorization::follow::run(Arc::downgrade(&inner), path, reload));
         }
+        if inner.config.check_policies {
+            tokio::spawn(admission::policy::type_checking::run(Arc::downgrade(&inner)));
+        }
         if inner.config.count_quotas {
             tokio::spawn(admission::resource_quota::recount::run(Arc::downgrade(&inner)));
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
 
-use super::{Condition, REQUEST_RESOURCE, items, text};
+use super::{Condition, REQUEST_RESOURCE, declared, items, text};
 use crate::cel::{Environment, Type};
 use crate::validation::{FieldError, Path, names};
 
@@ -13,9 +13,10 @@ const MAX: usize = 64;
 
 /// What the conditions of webhooks may mention.
 pub fn webhook_environment() -> Environment {
-    ["object", "oldObject", "request"]
-        .into_iter()
-        .fold(Environment::new(), |environment, name| environment.with(name, Type::Dyn))
+    Environment::new()
+        .with("object", Type::Dyn)
+        .with("oldObject", Type::Dyn)
+        .with("request", declared::request())
         .with("authorizer", Type::Opaque("kubernetes.authorization.Authorizer"))
         .with(REQUEST_RESOURCE, Type::Opaque("kubernetes.authorization.ResourceCheck"))
 }

@@ -40,6 +40,8 @@ pub enum Error {
     Configuration(String),
     #[error("error applying patch: failed to convert patch object to typed object: {0}")]
     Merge(String),
+    #[error("error applying patch: type mismatch: {0}")]
+    Misnamed(String),
     #[error("JSONPath: {0}")]
     JsonPatch(String),
 }
@@ -97,6 +99,19 @@ impl Mutations {
 pub fn validate(policy: &Json, errors: &mut Vec<FieldError>) {
     if let Some(spec) = policy.get("spec") {
         Mutations::of(spec, errors);
+    }
+}
+
+impl Mutation {
+    /// The object with what the expression gave done to it. It is still to be decoded and defaulted.
+    ///
+    /// # Errors
+    /// What cannot be done, in Kubernetes' words.
+    pub fn apply(&self, object: &Json, value: &Value<'_>, schema: Schema<'_>) -> Result<Json, Error> {
+        match self.program.misnamed() {
+            Some(why) => Err(Error::Misnamed(why.to_owned())),
+            None => self.patch.apply(object, value, schema),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, L
 
 use super::declarations::{self, Overload};
 use super::program::Environment;
-use super::types::Type;
+use super::types::{Fields, Type};
 use super::{Issues, unify::Substitution};
 
 /// Walks an expression, tells its type, and resolves its qualified names.
@@ -19,13 +19,19 @@ pub struct Checker<'e> {
     types: Substitution,
     /// Whether elements may be of several types: in the arguments of `format`.
     mixed: bool,
+    misnamed: Option<String>,
     issues: Issues,
 }
 
 impl<'e> Checker<'e> {
     pub fn new(environment: &'e Environment, source: &'e str, info: &'e SourceInfo) -> Self {
         let (scopes, types, issues) = (Vec::new(), Substitution::default(), Issues::default());
-        Self { environment, source, info, scopes, types, mixed: false, issues }
+        Self { environment, source, info, scopes, types, mixed: false, misnamed: None, issues }
+    }
+
+    /// The first object of a mutation that is called otherwise than the field it is given to.
+    pub fn misnamed(&mut self) -> Option<String> {
+        self.misnamed.take()
     }
 
     /// What was found wrong.
@@ -192,6 +198,9 @@ impl<'e> Checker<'e> {
                 found = self.unwrapped(&found);
             }
             let Some(fields) = &fields else { continue };
+            if matches!(fields.fields, Fields::Any) {
+                self.note_misnamed(&name, &field.field, &found);
+            }
             match fields.field(&field.field) {
                 None => drop(self.error(at, format!("undefined field '{}'", field.field))),
                 Some(expected) if !self.types.assign(&expected, &found) => {
@@ -206,6 +215,22 @@ impl<'e> Checker<'e> {
             }
         }
         of.unwrap_or(Type::Dyn)
+    }
+
+    /// `Object.spec{...}` is for the field `spec` of `Object{...}` and for no other, also in lists and maps.
+    fn note_misnamed(&mut self, owner: &str, field: &str, found: &Type) {
+        let mut of = self.types.resolve(found);
+        while let Type::List(inner) | Type::Map(_, inner) | Type::Optional(inner) = &of {
+            of = Type::clone(inner);
+        }
+        let Type::Object(given) = of else { return };
+        let expected = format!("{owner}.{field}");
+        if matches!(given.fields, Fields::Any) && given.name != expected && self.misnamed.is_none() {
+            self.misnamed = Some(format!(
+                "unexpected type name {:?}, expected {expected:?}, which matches field name path from root Object type",
+                given.name
+            ));
+        }
     }
 
     fn call(&mut self, id: u64, call: &mut CallExpr) -> Type {

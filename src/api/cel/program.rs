@@ -102,13 +102,14 @@ impl Environment {
         };
         let mut checker = Checker::new(self, source, &info);
         let output = checker.check(&mut expr);
+        let misnamed = checker.misnamed();
         let issues = checker.finish();
         if !issues.is_empty() {
             return Err(issues);
         }
         let mut variables = BTreeSet::new();
         note_variables(&expr, &mut variables);
-        Ok(Program { expr, depth, output, variables })
+        Ok(Program { expr, depth, output, misnamed, variables })
     }
 }
 
@@ -153,6 +154,7 @@ pub struct Program {
     /// Levels of the expression.
     depth: usize,
     output: Type,
+    misnamed: Option<String>,
     variables: BTreeSet<String>,
 }
 
@@ -160,6 +162,11 @@ impl Program {
     /// The type of its value.
     pub fn output(&self) -> &Type {
         &self.output
+    }
+
+    /// Which object that it writes is called otherwise than the field that it is for, in Kubernetes' words.
+    pub fn misnamed(&self) -> Option<&str> {
+        self.misnamed.as_deref()
     }
 
     /// Whether it mentions a variable.

@@ -267,6 +267,11 @@ fn go_struct(rule: &Json) -> String {
     )
 }
 
+/// The type of a custom resource's objects in expressions, by its `openAPIV3Schema`.
+pub fn object_type(schema: &Json) -> Type {
+    type_of(schema, true)
+}
+
 /// The type of a schema's values in expressions. Of the whole object, of an embedded one too, expressions see kind, name
 /// and no other metadata.
 fn type_of(schema: &Json, root: bool) -> Type {

@@ -13,7 +13,7 @@ mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
-mod policy;
+pub(crate) mod policy;
 mod priority;
 mod reinvocation;
 mod request;

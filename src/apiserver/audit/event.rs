@@ -28,6 +28,8 @@ pub(super) struct Event {
     user: User,
     #[serde(skip_serializing_if = "Option::is_none")]
     impersonated_user: Option<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authentication_metadata: Option<AuthenticationMetadata>,
     #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
     source_ips: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -46,6 +48,13 @@ pub(super) struct Event {
     pub stage_timestamp: Timestamp,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// How the user came to be who he is.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AuthenticationMetadata {
+    impersonation_constraint: &'static str,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -128,6 +137,7 @@ impl Event {
             verb: info.verb,
             user: User::default(),
             impersonated_user: None,
+            authentication_metadata: None,
             source_ips: source_ips(headers, remote),
             user_agent: truncated(agent, MAX_USER_AGENT),
             object_ref,
@@ -140,8 +150,9 @@ impl Event {
         }
     }
 
-    /// Who asks, and as whom.
-    pub fn set_user(&mut self, user: &UserInfo, impersonated: Option<&UserInfo>) {
+    /// Who asks, as whom, and by which verb of constrained impersonation.
+    pub fn set_user(&mut self, user: &UserInfo, impersonated: Option<&UserInfo>, constraint: Option<&'static str>) {
+        self.authentication_metadata = constraint.map(|verb| AuthenticationMetadata { impersonation_constraint: verb });
         self.user = user.into();
         self.impersonated_user = impersonated.map(User::from);
     }

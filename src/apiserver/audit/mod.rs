@@ -86,6 +86,8 @@ pub(crate) struct Asked<'a> {
     pub user: &'a UserInfo,
     /// As whom `user` acts, if it is somebody else.
     pub impersonated: Option<&'a UserInfo>,
+    /// By which verb of constrained impersonation.
+    pub constraint: Option<&'static str>,
 }
 
 /// The name that the client has given to its request, or a new one.
@@ -133,7 +135,7 @@ impl Audit {
     pub fn begin(self: &Arc<Self>, id: &str, asked: &Asked<'_>) -> Option<Arc<Record>> {
         let decision = self.policy.read().decide(asked.user, asked.info)?;
         let mut event = Event::new(id.to_owned(), decision.level, asked.uri, asked.headers, asked.remote, asked.info);
-        event.set_user(asked.user, asked.impersonated);
+        event.set_user(asked.user, asked.impersonated, asked.constraint);
         let (event, done) = (Mutex::new(event), AtomicBool::new(false));
         Some(Arc::new(Record { audit: Arc::clone(self), decision, event, done }))
     }

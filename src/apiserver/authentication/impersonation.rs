@@ -1,7 +1,11 @@
-//! Acting as somebody else: the `Impersonate-*` headers, each of which takes its own permission
+//! Acting as somebody else: the `Impersonate-*` headers, each of which takes its own permission, for some actions alone
+//! ([`constrained`]) or for all
 //! (<https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation>).
 
+mod constrained;
+
 use http::HeaderMap;
+use http::request::Parts;
 use k3s_api::authentication::UserInfo;
 use k3s_api::status::Status;
 use percent_encoding::percent_decode_str;
@@ -9,6 +13,7 @@ use percent_encoding::percent_decode_str;
 use super::{ANONYMOUS, AUTHENTICATED};
 use crate::authorization::{Attributes, Authorizer};
 use crate::registry::Registry;
+use crate::request::{Query, RequestInfo};
 
 const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";
@@ -16,7 +21,15 @@ const UID: &str = "impersonate-uid";
 const EXTRA: &str = "impersonate-extra-";
 const AUTHENTICATION: &str = "authentication.k8s.io";
 
-/// The user that a request of `user` is made as, if not as `user`. The headers that ask for it are taken away.
+/// Whom a request is made as, if its headers ask for somebody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Impersonated {
+    pub user: UserInfo,
+    /// The verb of constrained impersonation by which it is allowed; `None`: by `impersonate`, for everything.
+    pub constraint: Option<&'static str>,
+}
+
+/// The user that a request of `user` is made as; `None`: as himself. The headers that ask for it are taken away.
 ///
 /// # Errors
 /// 403 if `user` may not act as that user, group, uid or extra; 500 if the headers name no user.
@@ -24,12 +37,49 @@ pub async fn apply(
     authorizer: &Authorizer,
     registry: &Registry,
     user: &UserInfo,
-    headers: &mut HeaderMap,
-) -> Result<Option<UserInfo>, Status> {
-    let Some(wanted) = wanted(headers)? else { return Ok(None) };
+    request: &mut Parts,
+) -> Result<Option<Impersonated>, Status> {
+    let Some(mut wanted) = wanted(&request.headers)? else { return Ok(None) };
+    let query = Query::parse(request.uri.query().unwrap_or_default());
+    let info = RequestInfo::new(&request.method, request.uri.path(), &query);
+    let constraint = constrained::verb(authorizer, registry, user, &wanted, &info).await?;
+    if constraint.is_none() {
+        unconstrained(authorizer, registry, user, &wanted).await?;
+    }
+    let headers = &mut request.headers;
+    for name in headers.keys().filter(|name| name.as_str().starts_with("impersonate-")).cloned().collect::<Vec<_>>() {
+        headers.remove(name);
+    }
+    if let Some((namespace, _)) = service_account(&wanted.name)
+        && wanted.groups.is_empty()
+    {
+        wanted.groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+    }
+    if constraint.is_some() && wanted.name.starts_with("system:node:") {
+        wanted.groups = vec!["system:nodes".to_owned()];
+    }
+    let everyone = if wanted.name == ANONYMOUS { "system:unauthenticated" } else { AUTHENTICATED };
+    if !wanted.groups.iter().any(|group| group == AUTHENTICATED || group == "system:unauthenticated") {
+        wanted.groups.push(everyone.to_owned());
+    }
+    tracing::debug!(user = user.name, acting_as = wanted.name, "impersonating");
+    Ok((wanted != *user).then_some(Impersonated { user: wanted, constraint }))
+}
+
+/// Namespace and name of a service account's user.
+fn service_account(user: &str) -> Option<(&str, &str)> {
+    user.strip_prefix("system:serviceaccount:")?.split_once(':')
+}
+
+/// May he act as that user in everything?
+async fn unconstrained(
+    authorizer: &Authorizer,
+    registry: &Registry,
+    user: &UserInfo,
+    wanted: &UserInfo,
+) -> Result<(), Status> {
     let asked = Attributes { verb: "impersonate", is_resource: true, version: "v1", ..Attributes::default() };
-    let service_account = wanted.name.strip_prefix("system:serviceaccount:").and_then(|name| name.split_once(':'));
-    let of_user = match service_account {
+    let of_user = match service_account(&wanted.name) {
         Some((namespace, name)) => Attributes { resource: "serviceaccounts", namespace, name, ..asked },
         None => Attributes { resource: "users", name: &wanted.name, ..asked },
     };
@@ -47,21 +97,7 @@ pub async fn apply(
             authorizer.require(registry, user, of_extra).await?;
         }
     }
-    for name in headers.keys().filter(|name| name.as_str().starts_with("impersonate-")).cloned().collect::<Vec<_>>() {
-        headers.remove(name);
-    }
-    let mut wanted = wanted;
-    if let Some((namespace, _)) = wanted.name.strip_prefix("system:serviceaccount:").and_then(|n| n.split_once(':'))
-        && wanted.groups.is_empty()
-    {
-        wanted.groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
-    }
-    let everyone = if wanted.name == ANONYMOUS { "system:unauthenticated" } else { AUTHENTICATED };
-    if !wanted.groups.iter().any(|group| group == AUTHENTICATED || group == "system:unauthenticated") {
-        wanted.groups.push(everyone.to_owned());
-    }
-    tracing::debug!(user = user.name, acting_as = wanted.name, "impersonating");
-    Ok((wanted != *user).then_some(wanted))
+    Ok(())
 }
 
 /// Whom the headers ask to be; `None` if there are none.

@@ -36,6 +36,7 @@ use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use tower::Service;
 
+use impersonation::Impersonated;
 use oidc::Oidc;
 pub use request_header::RequestHeader;
 pub use service_account::ServiceAccounts;
@@ -306,7 +307,11 @@ pub(crate) const WEBSOCKET_BEARER: &str = "base64url.bearer.authorization.k8s.io
 
 /// Who makes a request as somebody else; an extension of the request.
 #[derive(Debug, Clone)]
-pub(crate) struct Impersonator(pub UserInfo);
+pub(crate) struct Impersonator {
+    pub own: UserInfo,
+    /// See [`impersonation::Impersonated`].
+    pub constraint: Option<&'static str>,
+}
 
 /// Answers a request that comes no further, and tells the audit log.
 async fn refuse(
@@ -327,6 +332,7 @@ async fn refuse(
             info: &info,
             user,
             impersonated: None,
+            constraint: None,
         };
         audit.refused(&id, &asked, stage, status).await;
     }
@@ -360,23 +366,21 @@ impl Authenticated {
         };
         // No one behind this server may see the credential.
         request.headers_mut().remove(AUTHORIZATION);
-        match impersonation::apply(server.authorizer(), server.registry(), &user, request.headers_mut()).await {
-            Ok(other) => {
-                let user = match other {
-                    Some(other) => {
-                        request.extensions_mut().insert(Impersonator(user));
-                        other
-                    }
+        let (mut head, body) = request.into_parts();
+        match impersonation::apply(server.authorizer(), server.registry(), &user, &mut head).await {
+            Ok(impersonated) => {
+                let acting = match impersonated {
                     None => user,
+                    Some(Impersonated { user: wanted, constraint }) => {
+                        head.extensions.insert(Impersonator { own: user, constraint });
+                        wanted
+                    }
                 };
-                request.extensions_mut().insert(user);
-                let Ok(response) = { server }.call(request).await;
+                head.extensions.insert(acting);
+                let Ok(response) = { server }.call(Request::from_parts(head, body)).await;
                 response
             }
-            Err(status) => {
-                let (head, _) = request.into_parts();
-                refuse(&server, &head, &user, Stage::ResponseComplete, &status).await
-            }
+            Err(status) => refuse(&server, &head, &user, Stage::ResponseComplete, &status).await,
         }
     }
 }

@@ -29,6 +29,7 @@ where
             // `NODE:10250` and `https:NODE:` are the kubelet too.
             let (_, name, port) = target::split_name(&info.name)
                 .ok_or_else(|| Status::bad_request(format!("invalid node request \"{}\"", info.name)))?;
+            registry.catch_up().await?;
             let backend = target::kubelet(registry, name, "nodes").await?;
             if !port.is_empty() && port != backend.address.port().to_string() {
                 return Err(Status::bad_request(format!("port {port} of a node is not proxied, only its kubelet's")));

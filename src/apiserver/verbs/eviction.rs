@@ -21,6 +21,8 @@ use crate::registry::{Entry, Outcome, known};
 
 /// Seconds after which a client may try again.
 const RETRY_SECONDS: u32 = 10;
+/// How often a budget that others are spending is looked at again.
+const ATTEMPTS: usize = 20;
 /// A budget does not remember more pods on their way out than this.
 const MAX_DISRUPTED: usize = 2000;
 
@@ -121,9 +123,29 @@ async fn budgets(call: &Call, pod: &Value) -> Result<Vec<Arc<Entry>>, Status> {
     Ok(found)
 }
 
-/// Takes one disruption from the budget, in one compare-and-swap, so that two evictions can't take the same one.
-async fn spend(call: &Call, budget: &Entry, dry_run: bool) -> Result<(), Status> {
-    let row = known::pod_disruption_budgets();
+/// Takes one disruption from the budget, in one compare-and-swap, so that two evictions can't take the same one. Who was
+/// slower looks again.
+async fn spend(call: &Call, budget: &Arc<Entry>, dry_run: bool) -> Result<(), Status> {
+    let mut budget = Arc::clone(budget);
+    for _ in 0..ATTEMPTS {
+        let stored = object::encode(&spent(call, &budget)?);
+        if dry_run {
+            return Ok(());
+        }
+        let row = known::pod_disruption_budgets();
+        match call.registry().update(row, budget.key(), budget.revision(), stored, 0).await? {
+            Outcome::Done(_) => return Ok(()),
+            Outcome::Lost(Some(now)) => budget = now,
+            // Without a budget there is nothing to spend.
+            Outcome::Lost(None) => return Ok(()),
+        }
+    }
+    let message = "Cannot evict pod as it would violate the pod's disruption budget.";
+    Err(Status::too_many_requests(message, RETRY_SECONDS))
+}
+
+/// The budget with one disruption less.
+fn spent(call: &Call, budget: &Entry) -> Result<Value, Status> {
     let mut value = (*budget.value()?).clone();
     let name = object::name(&value).to_owned();
     let number =
@@ -156,15 +178,5 @@ async fn spend(call: &Call, budget: &Entry, dry_run: bool) -> Result<(), Status>
     status.insert("disruptionsAllowed".to_owned(), (allowed - 1).into());
     let pods = status.entry("disruptedPods").or_insert_with(|| json!({}));
     pods[&call.info.name] = time::format_seconds(Timestamp::now()).into();
-    if dry_run {
-        return Ok(());
-    }
-    let stored = object::encode(&value);
-    match call.registry().update(row, budget.key(), budget.revision(), stored, 0).await? {
-        Outcome::Done(_) => Ok(()),
-        Outcome::Lost(_) => {
-            let message = "Cannot evict pod as it would violate the pod's disruption budget.";
-            Err(Status::too_many_requests(message, RETRY_SECONDS))
-        }
-    }
+    Ok(value)
 }

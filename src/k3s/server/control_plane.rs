@@ -238,6 +238,7 @@ fn api_config(
     api.relay.front_proxy = Some(client_certificate(&tls.client_auth_proxy)?);
     api.relay.kubelet_ca = certificates(tls.server_ca.certificate())?;
     api.count_quotas = !config.disable_controller_manager;
+    api.check_policies = !config.disable_controller_manager;
     api_arguments::apply(&config.api_server, &mut api)?;
     Ok(api)
 }

@@ -4,6 +4,7 @@ mod bound;
 pub mod mutating;
 mod parameters;
 mod refusal;
+pub mod type_checking;
 pub mod validating;
 
 use super::Attributes;

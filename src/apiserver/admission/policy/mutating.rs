@@ -195,7 +195,7 @@ impl Context<'_> {
                 let Some(schema) = self.versions.schema() else { continue };
                 match evaluation.value(&mutation.program).await {
                     Err(error) => Err(evaluation.told(&mutation.source, &error)),
-                    Ok(value) => mutation.patch.apply(&current, &value, schema).map_err(|error| error.to_string()),
+                    Ok(value) => mutation.apply(&current, &value, schema).map_err(|error| error.to_string()),
                 }
             };
             match changed {

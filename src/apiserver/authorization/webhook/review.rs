@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(review["apiVersion"], "authorization.k8s.io/v1");
         assert_eq!(
             review["spec"],
-            json!({"user": "jane", "groups": ["devs"], "extra": {"scopes": ["a"]}, "resourceAttributes": {
+            json!({"user": "jane", "groups": ["devs", "system:authenticated"], "extra": {"scopes": ["a"]}, "resourceAttributes": {
                 "verb": "list", "version": "v1", "resource": "pods", "namespace": "a",
                 "labelSelector": {"requirements": [
                     {"key": "app", "operator": "In", "values": ["web"]},
@@ -188,7 +188,7 @@ mod tests {
         let review = question(Version::V1beta1, &UserInfo::new("joe", &["ops"]), &url);
         assert_eq!(
             review["spec"],
-            json!({"user": "joe", "group": ["ops"], "nonResourceAttributes": {"verb": "get", "path": "/healthz"}})
+            json!({"user": "joe", "group": ["ops", "system:authenticated"], "nonResourceAttributes": {"verb": "get", "path": "/healthz"}})
         );
     }
 

@@ -4,6 +4,7 @@ mod cluster;
 mod conversion;
 mod definitions;
 mod mutating_policies;
+mod pods;
 mod server;
 mod validating_policies;
 mod webhooks;

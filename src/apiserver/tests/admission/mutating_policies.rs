@@ -173,3 +173,26 @@ async fn policies_come_before_webhooks_and_again_if_they_want_to() {
         lift(&cluster, "p").await;
     }
 }
+
+#[tokio::test]
+async fn an_object_of_a_mutation_is_named_after_its_field() {
+    let cluster = Cluster::start().await;
+    for (expression, given, expected) in [
+        (r#"Object{metadata: Object.spec{}}"#, "Object.spec", "Object.metadata"),
+        (
+            r#"Object{spec: Object.spec{template: Object.spec.template{spec: Object.spec{}}}}"#,
+            "Object.spec",
+            "Object.spec.template.spec",
+        ),
+        (r#"Object{spec: Object.spec{list: [Object.list{}]}}"#, "Object.list", "Object.spec.list"),
+    ] {
+        enforce(&cluster, "p", vec![configure(expression)], json!({}), json!({})).await;
+        let why = format!(
+            "error applying patch: type mismatch: unexpected type name {given:?}, expected {expected:?}, which matches \
+             field name path from root Object type"
+        );
+        let answer = cluster.map("m").await;
+        assert!(answer.error().1.contains(&why), "{}", answer.value);
+        lift(&cluster, "p").await;
+    }
+}

@@ -208,3 +208,36 @@ async fn a_changed_policy_is_compiled_anew() {
     cluster.delete(&path).await.ok();
     cluster.map("n").await.ok();
 }
+
+#[tokio::test]
+async fn the_status_of_a_policy_tells_what_its_expressions_get_wrong_about_its_kinds() {
+    let cluster = Cluster::start().await;
+    let rules = json!([{"operations": ["CREATE"], "apiGroups": ["apps"], "apiVersions": ["v1"],
+        "resources": ["deployments", "daemonsets"]}]);
+    let spec = |expression: &str| {
+        json!({"matchConstraints": {"resourceRules": rules},
+        "validations": [{"expression": expression}]})
+    };
+    let wrong = json!({"metadata": {"name": "p"}, "spec": spec("object.spec.replicas < 5")});
+    cluster.register(POLICIES, wrong).await;
+    let path = format!("/apis/admissionregistration.k8s.io/v1/{POLICIES}/p");
+    let checked = async |generation: i64| {
+        let deadline = std::time::Instant::now() + crate::cluster::PATIENCE;
+        loop {
+            let policy = cluster.get(&path).await.ok();
+            if policy["status"]["observedGeneration"] == generation {
+                return policy["status"]["typeChecking"].clone();
+            }
+            assert!(std::time::Instant::now() < deadline, "it is never checked: {policy}");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    let warnings = checked(1).await;
+    assert_eq!(warnings["expressionWarnings"][0]["fieldRef"], "spec.validations[0].expression");
+    let warning = warnings["expressionWarnings"][0]["warning"].as_str().unwrap();
+    assert!(warning.starts_with("apps/v1, Kind=DaemonSet: "), "{warning}");
+    assert!(warning.contains("undefined field 'replicas'") && !warning.contains("Deployment"), "{warning}");
+    let right = json!({"spec": spec("object.spec.selector.matchLabels.size() > 0")});
+    cluster.merge(&path, right).await.ok();
+    assert_eq!(checked(2).await, json!({}));
+}

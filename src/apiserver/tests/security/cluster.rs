@@ -45,20 +45,47 @@ impl Cluster {
     }
 
     pub async fn get(&self, token: &str, path: &str) -> (StatusCode, Value) {
-        self.send(Method::GET, token, path, Value::Null).await
+        self.get_with(token, &[], path).await
+    }
+
+    /// With these headers.
+    pub async fn get_with(&self, token: &str, headers: &[(&str, &str)], path: &str) -> (StatusCode, Value) {
+        self.send(Method::GET, token, headers, path, Value::Null).await
     }
 
     pub async fn post(&self, token: &str, path: &str, body: Value) -> (StatusCode, Value) {
-        self.send(Method::POST, token, path, body).await
+        self.post_with(token, &[], path, body).await
+    }
+
+    /// With these headers.
+    pub async fn post_with(
+        &self,
+        token: &str,
+        headers: &[(&str, &str)],
+        path: &str,
+        body: Value,
+    ) -> (StatusCode, Value) {
+        self.send(Method::POST, token, headers, path, body).await
     }
 
     pub async fn put(&self, path: &str, body: Value) -> (StatusCode, Value) {
-        self.send(Method::PUT, "admin", path, body).await
+        self.send(Method::PUT, "admin", &[], path, body).await
     }
 
-    async fn send(&self, method: Method, token: &str, path: &str, body: Value) -> (StatusCode, Value) {
+    async fn send(
+        &self,
+        method: Method,
+        token: &str,
+        headers: &[(&str, &str)],
+        path: &str,
+        body: Value,
+    ) -> (StatusCode, Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let request = Request::builder()
+        let mut request = Request::builder();
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
             .method(method)
             .uri(path)
             .header("content-type", "application/json")

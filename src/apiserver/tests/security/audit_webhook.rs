@@ -213,7 +213,7 @@ async fn nothing_is_done_unheard_of_if_that_is_wanted() {
 async fn events_that_are_too_long_are_cut_or_left_out() {
     let outside = Outside::start(taken);
     let cluster = cluster(&outside, |options| {
-        options.truncate = Some(Truncate { max_event_size: 2000, max_batch_size: 3000 });
+        options.truncate = Some(Truncate { max_event_size: 2000, max_batch_size: 1500 });
         options.max_wait = Duration::from_secs(600);
     })
     .await;

@@ -82,7 +82,7 @@ async fn a_webhook_is_asked_what_nobody_before_it_allows() {
     let metrics = metrics.as_str().unwrap();
     for line in [
         "apiserver_authorization_webhook_evaluations_total{name=\"default\",result=\"success\"} 4",
-        "apiserver_authorization_decisions_total{decision=\"allowed\",name=\"default\",type=\"Webhook\"} 1",
+        "apiserver_authorization_decisions_total{decision=\"allowed\",name=\"default\",type=\"Webhook\"} 3",
         "apiserver_authorization_decisions_total{decision=\"denied\",name=\"default\",type=\"Webhook\"} 2",
     ] {
         assert!(metrics.contains(line), "{line} is not in: {metrics}");
