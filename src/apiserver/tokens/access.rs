@@ -25,7 +25,8 @@ pub(super) async fn answer(call: &Call, review: &Value) -> Result<Value, Status>
         check_local(review)?;
     }
     let user = if about_self { call.user.clone() } else { subject(spec) };
-    let asked = asked(spec);
+    let [label_selector, field_selector] = ["labelSelector", "fieldSelector"].map(|field| selector(spec, field));
+    let asked = Attributes { label_selector: &label_selector, field_selector: &field_selector, ..asked(spec) };
     let decision = call.server.authorizer().authorize(call.registry(), &user, asked).await?;
     let mut status = Map::from_iter([("allowed".to_owned(), json!(decision.is_allowed()))]);
     if decision.opinion == Opinion::Deny {
@@ -38,6 +39,32 @@ pub(super) async fn answer(call: &Call, review: &Value) -> Result<Value, Status>
         status.insert("evaluationError".to_owned(), json!(error));
     }
     Ok(Value::Object(status))
+}
+
+/// A selector of the resources that are asked about, as requests write it.
+fn selector(spec: &Value, field: &str) -> String {
+    let selector = &spec["resourceAttributes"][field];
+    if let Some(raw) = selector["rawSelector"].as_str().filter(|raw| !raw.is_empty()) {
+        return raw.to_owned();
+    }
+    let of_fields = field == "fieldSelector";
+    let requirement = |requirement: &Value| {
+        let key = requirement["key"].as_str()?;
+        let values: Vec<&str> =
+            requirement["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        match (requirement["operator"].as_str()?, values.as_slice()) {
+            ("In", [value]) => Some(format!("{key}={value}")),
+            ("NotIn", [value]) => Some(format!("{key}!={value}")),
+            ("In", values) if !of_fields => Some(format!("{key} in ({})", values.join(","))),
+            ("NotIn", values) if !of_fields => Some(format!("{key} notin ({})", values.join(","))),
+            ("Exists", []) if !of_fields => Some(key.to_owned()),
+            ("DoesNotExist", []) if !of_fields => Some(format!("!{key}")),
+            // Fewer conditions ask for more rights, never for fewer.
+            _ => None,
+        }
+    };
+    let requirements = selector["requirements"].as_array().into_iter().flatten().filter_map(requirement);
+    requirements.collect::<Vec<_>>().join(",")
 }
 
 fn asked(spec: &Value) -> Attributes<'_> {
@@ -155,4 +182,21 @@ pub(super) async fn rules(call: &Call, review: &Value) -> Result<Response<Body>,
         return Ok(response::json(StatusCode::CREATED, serde_json::to_vec(&answer).map_err(Status::internal)?));
     }
     call.value(StatusCode::CREATED, &serde_json::to_value(&answer).map_err(Status::internal)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_of_reviews_are_those_of_requests() {
+        let spec = json!({"resourceAttributes": {
+            "labelSelector": {"requirements": [{"key": "a", "operator": "In", "values": ["x"]},
+                {"key": "b", "operator": "NotIn", "values": ["x", "y"]}, {"key": "c", "operator": "Exists"},
+                {"key": "d", "operator": "DoesNotExist"}, {"key": "e", "operator": "Near"}]},
+            "fieldSelector": {"rawSelector": "spec.nodeName=n"}}});
+        assert_eq!(selector(&spec, "labelSelector"), "a=x,b notin (x,y),c,!d");
+        assert_eq!(selector(&spec, "fieldSelector"), "spec.nodeName=n");
+        assert_eq!(selector(&json!({}), "fieldSelector"), "");
+    }
 }

@@ -2,7 +2,9 @@
 
 mod cluster;
 mod conversion;
+mod custom_resources;
 mod definitions;
+mod limits;
 mod mutating_policies;
 mod pods;
 mod server;
