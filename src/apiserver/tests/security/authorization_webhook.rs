@@ -28,7 +28,7 @@ fn judge(review: &Value) -> Value {
 fn webhook(outside: &Outside, folder: &Path) -> Options {
     Options {
         version: "v1".to_owned(),
-        timeout: Duration::from_millis(500),
+        timeout: Duration::from_secs(2),
         unauthorized_ttl: Duration::ZERO,
         ..Options::new(outside.kubeconfig(folder))
     }

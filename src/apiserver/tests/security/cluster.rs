@@ -94,6 +94,8 @@ impl Cluster {
             .unwrap();
         let Ok(response) = Authenticated::new(self.server.clone()).oneshot(request).await;
         let code = response.status();
+        // Roles and bindings hold a moment after they are written.
+        self.server.registry().catch_up().await.unwrap();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
         (code, serde_json::from_slice(&bytes).unwrap_or_else(|_| text()))

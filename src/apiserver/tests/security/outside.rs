@@ -81,7 +81,7 @@ impl Outside {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let authority = Authority::new("outside");
-        let config = serve::tls(authority.issue("outside", "", &["localhost"]).certified(), Vec::new()).unwrap();
+        let config = serve::tls(authority.issue("outside", "", &["localhost", "n"]).certified(), Vec::new()).unwrap();
         let pem = STANDARD.encode(&authority.certificate);
         let pem = format!("-----BEGIN CERTIFICATE-----\n{pem}\n-----END CERTIFICATE-----\n");
         let inner = Inner {
