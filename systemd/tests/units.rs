@@ -49,7 +49,7 @@ fn a_restart_leaves_pods_running_and_readiness_is_awaited() {
         }
     }
     for text in [units::SERVER, units::ROOTLESS] {
-        assert!(text.lines().any(|line| line == "ExecReload=/bin/kill -HUP $MAINPID"), "{text}");
+        assert!(text.lines().any(|line| line == "ExecReload=/bin/sh -c 'kill -HUP \"$MAINPID\"'"), "{text}");
     }
     assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("k3s-rootless.service").exists());
 }
