@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use k3s_tests::{Cluster, eventually, free_port, kubectl_of_kubernetes};
 use tempfile::TempDir;
 
@@ -77,6 +79,64 @@ const KUBECTL: &[(&str, &str)] = &[
     ("get all", "horizontalpodautoscaler.autoscaling/web"),
     ("get events", ""),
     ("cluster-info", "control plane"),
+    ("create deployment made --image=i --replicas=2 --port=80", "deployment.apps/made created"),
+    ("create service clusterip made --tcp=80:8080", "service/made created"),
+    ("create service nodeport np --tcp=80 --node-port=31999", "service/np created"),
+    ("create service loadbalancer lb --tcp=80", "service/lb created"),
+    ("create service externalname ext --external-name=example.com", "service/ext created"),
+    // Nobody counts here, so that a quota of what is made below would refuse it.
+    ("create quota q --hard=replicationcontrollers=9", "resourcequota/q created"),
+    ("describe quota q", "Namespace:  shop"),
+    ("create clusterrole kubectl-cr --verb=get,list --resource=pods,deployments.apps", "kubectl-cr created"),
+    ("create clusterrolebinding kubectl-crb --clusterrole=kubectl-cr --user=ann", "kubectl-crb created"),
+    ("auth can-i list deployments.apps --as=ann", "yes"),
+    ("create priorityclass kubectl-high --value=1000 --description=x", "kubectl-high created"),
+    ("create secret tls t --cert=tls.crt --key=tls.key", "secret/t created"),
+    ("create secret docker-registry d --docker-username=u --docker-password=p", "secret/d created"),
+    ("describe secret d", "kubernetes.io/dockerconfigjson"),
+    ("set env deployment/made GREETING=hello", "deployment.apps/made env updated"),
+    ("set env deployment/made --list", "GREETING=hello"),
+    ("set resources deployment/made --limits=cpu=1,memory=64Mi", "resource requirements updated"),
+    ("set serviceaccount deployment/made robot", "serviceaccount updated"),
+    ("set selector service/made tier=back", "service/made selector updated"),
+    ("set subject rolebinding/rb --user=ann", "subjects updated"),
+    ("label deployment made tier=back --overwrite", "labeled"),
+    ("label deployment made tier-", "unlabeled"),
+    ("annotate deployment made note=y", "annotated"),
+    ("patch deployment made --subresource=status --type=merge -p {\"status\":{\"replicas\":2}}", "patched"),
+    ("get deployment made --subresource=scale", "made"),
+    ("get deployments --sort-by=.metadata.name -o custom-columns=N:.metadata.name --no-headers", "made"),
+    ("get deployment made -o yaml --show-managed-fields", "manager: kubectl-create"),
+    ("rollout history deployment/made", "deployment.apps/made"),
+    ("apply set-last-applied -f app.yaml --create-annotation", "set-last-applied"),
+    ("apply -f crd.yaml", "wheels.shop.example created"),
+    ("wait --for=condition=Established crd/wheels.shop.example --timeout=20s", "condition met"),
+    ("apply --server-side -f wheel.yaml", "wheel.shop.example/front serverside-applied"),
+    ("get wheels", "front   17"),
+    ("explain wheel.spec.size", "how wide it is"),
+    ("scale wheel/front --replicas=3", "wheel.shop.example/front scaled"),
+    ("describe wheel front", "Size:"),
+    ("delete -f crd.yaml", "deleted"),
+    ("apply -f node.yaml", "node/kubectl-node created"),
+    ("taint node kubectl-node dedicated=x:NoSchedule", "node/kubectl-node tainted"),
+    ("describe node kubectl-node", "dedicated=x:NoSchedule"),
+    ("taint node kubectl-node dedicated-", "node/kubectl-node untainted"),
+    ("cordon kubectl-node", "node/kubectl-node cordoned"),
+    ("get node kubectl-node", "SchedulingDisabled"),
+    ("drain kubectl-node --ignore-daemonsets --force", "node/kubectl-node drained"),
+    ("uncordon kubectl-node", "node/kubectl-node uncordoned"),
+    ("run waits --image=i --labels=a=b", "pod/waits created"),
+    ("describe pod waits", "Node-Selectors:"),
+    ("debug waits --image=i --target=waits --attach=false -q", ""),
+    ("get pod waits -o jsonpath={.spec.ephemeralContainers[*].image}", "i"),
+    ("certificate approve kubectl-csr", "approved"),
+    ("get csr kubectl-csr", "Approved"),
+    ("delete pod waits --now", "pod \"waits\" deleted"),
+    ("delete node/kubectl-node csr/kubectl-csr priorityclass/kubectl-high", "deleted"),
+    ("delete clusterrole/kubectl-cr clusterrolebinding/kubectl-crb", "deleted"),
+    ("kustomize .", "ConfigMap"),
+    ("apply -k .", "configmap/of-kustomize"),
+    ("version", "Server Version: v1.36"),
     ("replace --force -f app.yaml", "deployment.apps/web replaced"),
     ("delete -f app.yaml", "deployment.apps \"web\" deleted"),
     ("delete job,cronjob,ingress --all", "job.batch \"j\" deleted"),
@@ -93,6 +153,56 @@ const REFUSED: &[(&str, &str)] = &[
     ("get pods --as=system:serviceaccount:default:nobody", "cannot list resource \"pods\""),
     ("patch deployment web -p {\"spec\":{\"replicas\":\"many\"}}", "unrecognized type: int32"),
     ("scale deployment/web --replicas=-1", "must be"),
+    ("top pods", "Metrics API not available"),
+    ("create poddisruptionbudget two --selector=a=b --min-available=1 --max-unavailable=1", "cannot be both specified"),
+    ("apply --server-side --field-manager=other -f changed.yaml", "conflict with \"kubectl"),
+    ("delete configmap nothing", "not found"),
+    ("create -f unknown-field.yaml", "unknown field \"spec.replicass\""),
+];
+
+/// Files that the commands name.
+const FILES: &[(&str, &str)] = &[
+    (
+        "crd.yaml",
+        r"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: wheels.shop.example}
+spec:
+  group: shop.example
+  scope: Namespaced
+  names: {plural: wheels, singular: wheel, kind: Wheel}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    subresources: {scale: {specReplicasPath: .spec.replicas, statusReplicasPath: .status.replicas}}
+    additionalPrinterColumns: [{name: Size, type: integer, jsonPath: .spec.size}]
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec:
+            type: object
+            properties:
+              size: {type: integer, description: how wide it is}
+              replicas: {type: integer}
+          status: {type: object, properties: {replicas: {type: integer}}}
+",
+    ),
+    (
+        "wheel.yaml",
+        "apiVersion: shop.example/v1\nkind: Wheel\nmetadata: {name: front}\nspec: {size: 17, replicas: 1}\n",
+    ),
+    ("node.yaml", "apiVersion: v1\nkind: Node\nmetadata: {name: kubectl-node}\n"),
+    (
+        "unknown-field.yaml",
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: u}\nspec: {replicass: 1, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}\n",
+    ),
+    (
+        "kustomization.yaml",
+        "configMapGenerator: [{name: of-kustomize, literals: [a=b], options: {disableNameSuffixHash: true}}]\n",
+    ),
 ];
 
 struct Server {
@@ -137,6 +247,12 @@ fn said(output: &Output) -> String {
 fn kubectl_as_released_does_its_work() {
     let server = Server::start();
     std::fs::write(server.folder.path().join("app.yaml"), APP).expect("a file");
+    for (name, text) in FILES {
+        std::fs::write(server.folder.path().join(name), text).expect("a file");
+    }
+    openssl(&server, "req -x509 -newkey rsa:2048 -nodes -keyout tls.key -out tls.crt -subj /CN=shop -days 1");
+    openssl(&server, "req -new -key tls.key -subj /CN=ann -out ann.csr");
+    signing_request(&server);
     let changed = APP.replace("replicas: 2", "replicas: 7");
     std::fs::write(server.folder.path().join("changed.yaml"), changed).expect("a file");
     let kubectl = kubectl_of_kubernetes();
@@ -153,6 +269,25 @@ fn kubectl_as_released_does_its_work() {
         }
     }
     proxies(&server, &kubectl);
+}
+
+fn openssl(server: &Server, line: &str) {
+    let output = server.run(Path::new("openssl"), line.split(' '));
+    assert!(output.status.success(), "openssl {line}: {}", said(&output));
+}
+
+/// A request for a certificate, which somebody is to approve.
+fn signing_request(server: &Server) {
+    let request = std::fs::read(server.folder.path().join("ann.csr")).expect("openssl has made it");
+    let object = serde_json::json!({
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": {"name": "kubectl-csr"},
+        "spec": {"request": STANDARD.encode(request), "signerName": "shop.example/clients", "usages": ["client auth"]},
+    });
+    let file = server.folder.path().join("csr.json");
+    std::fs::write(&file, object.to_string()).expect("a file");
+    server.cluster.kubectl(&["create", "-f", &file.to_string_lossy()]);
 }
 
 /// `kubectl proxy` answers without credentials.

@@ -49,6 +49,20 @@ pub fn node(node: &mut Value) {
     {
         fill(status, "allocatable", capacity);
     }
+    let Some(spec) = field(node, "spec").and_then(Value::as_object_mut) else { return };
+    // The older field has the first of the newer one's, and is the one that counts where they differ.
+    let first = |spec: &serde_json::Map<String, Value>| spec.get("podCIDRs").and_then(|all| all.get(0)).cloned();
+    match spec.get("podCIDR").filter(|range| range.as_str().is_some_and(|range| !range.is_empty())).cloned() {
+        Some(range) if first(spec).as_ref() != Some(&range) => {
+            spec.insert("podCIDRs".to_owned(), Value::Array(vec![range]));
+        }
+        Some(_) => {}
+        None => {
+            if let Some(range) = first(spec) {
+                spec.insert("podCIDR".to_owned(), range);
+            }
+        }
+    }
 }
 
 pub fn priority_class(class: &mut Value) {

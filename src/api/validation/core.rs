@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::node::{Errors, Node};
 use super::pod::volume;
-use super::{FieldError, Path, Verbatim, metadata, names, number};
+use super::{FieldError, Path, Verbatim, metadata, names, number, service};
 use crate::quantity::Quantity;
 use crate::{go_value, object};
 
@@ -133,7 +133,10 @@ pub fn endpoints(endpoints: &Value, errors: &mut Errors) {
         for list in ["addresses", "notReadyAddresses"] {
             for address in subset.field(list).items() {
                 let ip = address.field("ip");
-                ip.invalid_text(errors, names::ip_address(ip.text()));
+                match names::ip_address(ip.text()) {
+                    Some(message) => ip.invalid_text(errors, [message]),
+                    None => service::not_special(&ip, errors),
+                }
             }
         }
         let ports = subset.field("ports");

@@ -4,14 +4,20 @@ use serde_json::Value;
 
 use super::node::{Errors, Node, go_struct};
 use super::number::{not_more_than_100_percent, positive_int_or_percent};
-use super::{FieldError, names, selector};
+use super::{FieldError, names, selector, service};
 
 pub fn pod_disruption_budget(budget: &Value, errors: &mut Errors) {
     let root = Node::root(budget);
     let spec = root.field("spec");
     let (available, unavailable) = (spec.field("minAvailable"), spec.field("maxUnavailable"));
     if available.is_set() && unavailable.is_set() {
-        spec.invalid(errors, "minAvailable and maxUnavailable cannot be both set");
+        let order = [
+            ("MinAvailable", "minAvailable"),
+            ("Selector", "selector"),
+            ("MaxUnavailable", "maxUnavailable"),
+            ("UnhealthyPodEvictionPolicy", "unhealthyPodEvictionPolicy"),
+        ];
+        spec.invalid_as(go_struct(spec.value, &order), errors, "minAvailable and maxUnavailable cannot be both set");
     }
     for bound in [&available, &unavailable] {
         if bound.is_set() {
@@ -163,6 +169,8 @@ pub fn priority_class_update(new: &Value, old: &Value, errors: &mut Errors) {
     new.field("preemptionPolicy").immutable(&old.field("preemptionPolicy"), errors);
 }
 
+const PORTS_LIMIT: usize = 20_000;
+
 pub fn endpoint_slice(slice: &Value, errors: &mut Errors) {
     let root = Node::root(slice);
     let kind = root.field("addressType");
@@ -181,7 +189,10 @@ pub fn endpoint_slice(slice: &Value, errors: &mut Errors) {
         }
         for address in addresses.items() {
             match kind.text() {
-                "IPv4" | "IPv6" => address.invalid_text(errors, names::ip_address(address.text())),
+                "IPv4" | "IPv6" => match names::ip_address(address.text()) {
+                    Some(message) => address.invalid(errors, message),
+                    None => service::not_special(&address, errors),
+                },
                 _ => address.invalid_text(errors, names::dns1123_subdomain(address.text())),
             }
         }
@@ -190,10 +201,17 @@ pub fn endpoint_slice(slice: &Value, errors: &mut Errors) {
             hostname.invalid_text(errors, names::dns1123_label(hostname.text()));
         }
     }
-    for port in root.field("ports").items() {
+    let ports = root.field("ports");
+    if ports.len() > PORTS_LIMIT {
+        return errors.push(FieldError::too_many(&ports.path, ports.len(), PORTS_LIMIT));
+    }
+    for (index, port) in ports.items().enumerate() {
         let name = port.field("name");
         if !name.is_empty() {
             name.invalid_text(errors, names::dns1123_label(name.text()));
+        }
+        if ports.items().take(index).any(|other| other.field("name").text() == name.text()) {
+            errors.push(FieldError::duplicate(&name.path, name.text()));
         }
         super::pod::container::protocol(&port.field("protocol"), errors);
     }

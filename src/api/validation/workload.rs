@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use super::FieldError;
 use super::node::{Errors, Node, go_struct};
 use super::number::{int_or_percent, not_more_than_100_percent, positive_int_or_percent};
 use super::pod;
 use super::selector;
+use super::{FieldError, Verbatim};
 
 fn spec(object: &Value, errors: &mut Errors, rules: impl FnOnce(&Node, &mut Errors)) {
     let root = Node::root(object);
@@ -144,7 +144,15 @@ pub fn stateful_set(set: &Value, errors: &mut Errors) {
                     not_more_than_100_percent(&unavailable, errors);
                 }
             }
-            _ => strategy.invalid(errors, "must be 'RollingUpdate' or 'OnDelete'"),
+            _ => {
+                let order = [("Partition", "partition"), ("MaxUnavailable", "maxUnavailable")];
+                let rolling = match rolling.is_set() {
+                    true => go_struct(rolling.value, &order).0,
+                    false => "null".to_owned(),
+                };
+                let shown = format!(r#"{{"Type":{},"RollingUpdate":{rolling}}}"#, strategy.field("type").value);
+                strategy.invalid_as(Verbatim(shown), errors, "must be 'RollingUpdate' or 'OnDelete'");
+            }
         }
         let retention = spec.field("persistentVolumeClaimRetentionPolicy");
         for when in ["whenDeleted", "whenScaled"] {

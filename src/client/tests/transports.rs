@@ -2,9 +2,11 @@
 //! other, the caller's identity and what it may do included.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use k3s_api::authentication::UserInfo;
 use k3s_apiserver::authentication::Authenticated;
 use k3s_apiserver::{ApiServer, Config, bootstrap, serve};
@@ -12,7 +14,8 @@ use k3s_client::{Change, Credentials, Informers, in_process, remote};
 use k3s_kine::sqlite::{Options, Sqlite};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -180,6 +183,41 @@ async fn informers_see_what_happens() {
         };
         tokio::time::timeout(LIMIT, seen).await.unwrap_or_else(|_| panic!("{transport}: no event"));
         assert!(maps.get(Some("default"), &name).is_some(), "{transport}");
+    }
+}
+
+#[tokio::test]
+async fn applied_objects_are_watched_and_told_of_conflicts() {
+    let server = Server::start().await;
+    for (transport, client) in server.clients("ann", "system:masters") {
+        let maps = Api::<ConfigMap>::default_namespaced(client);
+        let name = format!("applied-{}", transport.replace(' ', "-"));
+        let configuration = |value: &str| {
+            Patch::Apply(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name},
+                "data": {"a": value}}))
+        };
+        let selected = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let mut events = pin!(watcher(maps.clone(), selected.streaming_lists()).applied_objects());
+        maps.patch(&name, &PatchParams::apply("one"), &configuration("1")).await.unwrap();
+        let seen = tokio::time::timeout(LIMIT, events.next()).await.expect("an event").unwrap().unwrap();
+        assert_eq!(seen.data.unwrap()["a"], "1", "{transport}");
+        match maps.patch(&name, &PatchParams::apply("two"), &configuration("2")).await {
+            Err(kube::Error::Api(status)) => {
+                assert_eq!(status.code, 409, "{transport}");
+                assert_eq!(
+                    status.message, "Apply failed with 1 conflict: conflict with \"one\": .data.a",
+                    "{transport}"
+                );
+            }
+            other => panic!("{transport}: a conflict was expected, not {other:?}"),
+        }
+        let forced = maps.patch(&name, &PatchParams::apply("two").force(), &configuration("2")).await.unwrap();
+        let owners: Vec<_> = forced.managed_fields().iter().filter_map(|entry| entry.manager.clone()).collect();
+        assert_eq!(owners, ["two"], "{transport}");
+        let seen = tokio::time::timeout(LIMIT, events.next()).await.expect("an event").unwrap().unwrap();
+        assert_eq!(seen.data.unwrap()["a"], "2", "{transport}");
+        let listed = maps.list(&ListParams::default().fields(&format!("metadata.name={name}"))).await.unwrap();
+        assert_eq!(listed.items.len(), 1, "{transport}");
     }
 }
 
