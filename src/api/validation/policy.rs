@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::node::{Errors, Node, go_struct};
 use super::number::{not_more_than_100_percent, positive_int_or_percent};
-use super::{FieldError, names, selector, service};
+use super::{FieldError, names, selector};
 
 pub fn pod_disruption_budget(budget: &Value, errors: &mut Errors) {
     let root = Node::root(budget);
@@ -189,10 +189,7 @@ pub fn endpoint_slice(slice: &Value, errors: &mut Errors) {
         }
         for address in addresses.items() {
             match kind.text() {
-                "IPv4" | "IPv6" => match names::ip_address(address.text()) {
-                    Some(message) => address.invalid(errors, message),
-                    None => service::not_special(&address, errors),
-                },
+                "IPv4" | "IPv6" => address.invalid_text(errors, names::ip_address(address.text())),
                 _ => address.invalid_text(errors, names::dns1123_subdomain(address.text())),
             }
         }

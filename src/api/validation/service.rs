@@ -173,7 +173,7 @@ fn cluster_ips(spec: &Node, errors: &mut Errors) {
 }
 
 /// An address that can belong to somebody.
-pub(super) fn not_special(address: &Node, errors: &mut Errors) {
+fn not_special(address: &Node, errors: &mut Errors) {
     let Ok(ip) = address.text().parse::<IpAddr>() else { return };
     let (link_local, multicast) = match ip {
         IpAddr::V4(ip) => (ip.is_link_local(), ip.is_multicast() && ip.octets()[..3] == [224, 0, 0]),
