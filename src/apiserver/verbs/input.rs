@@ -10,7 +10,7 @@ use k3s_api::resource::Resource;
 use k3s_api::status::Status;
 use serde_json::Value;
 
-use super::yaml::{Document, complaint};
+use super::yaml;
 use crate::call::Call;
 use crate::options::FieldValidation;
 
@@ -54,9 +54,8 @@ pub(crate) fn yaml_to_json(body: &[u8]) -> Result<Bytes, Status> {
     let refuse =
         |error: String| Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {error}"));
     let text = std::str::from_utf8(body).map_err(|error| refuse(error.to_string()))?;
-    let document: Document =
-        serde_saphyr::from_str(text).map_err(|error| refuse(complaint(text, &error.to_string())))?;
-    serde_json::to_vec(&document.0).map(Bytes::from).map_err(Status::internal)
+    let value = yaml::read(text).map_err(refuse)?;
+    serde_json::to_vec(&value).map(Bytes::from).map_err(Status::internal)
 }
 
 /// The object in the body, typed, defaulted and pruned; what is wrong but no error becomes a warning.

@@ -9,12 +9,29 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 /// A document as JSON.
-pub(super) struct Document(pub Value);
+struct Document(Value);
 
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Reader).map(Self)
     }
+}
+
+/// What reading the deepest document that is taken needs, in a debug build too: dozens of frames for each level.
+const STACK: usize = 64 << 20;
+
+/// Reads a document on a stack of its own, so that a deep one ends in an error and not the process.
+///
+/// # Errors
+/// What is wrong with it, in the words of the library that Kubernetes reads YAML with, as far as they are known.
+pub(super) fn read(text: &str) -> Result<Value, String> {
+    let parse = || serde_saphyr::from_str::<Document>(text).map(|document| document.0);
+    let read = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("yaml".to_owned()).stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, parse).map_err(|error| format!("yaml: {error}"))?;
+        thread.join().map_err(|_| "yaml: the document cannot be read".to_owned())
+    })?;
+    read.map_err(|error| complaint(text, &error.to_string()))
 }
 
 struct Reader;
@@ -101,8 +118,8 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// What is wrong with a text, in the words of the library that Kubernetes reads YAML with, as far as they are known.
-pub(super) fn complaint(text: &str, error: &str) -> String {
+/// What is wrong with a text.
+fn complaint(text: &str, error: &str) -> String {
     let line = || {
         let number = error.split("line ").nth(1)?.split(|c: char| !c.is_ascii_digit()).next()?;
         number.parse::<usize>().ok()
@@ -130,7 +147,23 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Value {
-        serde_saphyr::from_str::<Document>(text).map(|document| document.0).unwrap_or_default()
+        super::read(text).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_deep_document_is_read_or_refused() {
+        for depth in [10, 40, 100, 1000, 100_000] {
+            let text = format!("a: {}1{}\n", "{b: ".repeat(depth), "}".repeat(depth));
+            // Where it is refused is for the library to say; what is read is as deep as it was.
+            let mut value = read(&text);
+            let mut levels = 0;
+            while let Some(inner) = value.get_mut(if levels == 0 { "a" } else { "b" }) {
+                value = inner.take();
+                levels += 1;
+            }
+            assert!(levels == 0 || levels == depth + 1, "{levels} of {depth}");
+            assert!(depth > 40 || levels > 0, "{depth}");
+        }
     }
 
     #[test]
@@ -143,10 +176,7 @@ mod tests {
 
     #[test]
     fn errors_read_as_in_kubernetes() {
-        let error = |text: &str| {
-            let error = serde_saphyr::from_str::<Document>(text).err().map(|error| error.to_string());
-            complaint(text, &error.unwrap_or_default())
-        };
+        let error = |text: &str| super::read(text).err().unwrap_or_default();
         assert_eq!(error("a: [b"), "yaml: line 1: did not find expected ',' or ']'");
         assert_eq!(error("a: {b: c"), "yaml: line 1: did not find expected ',' or '}'");
         assert_eq!(error("a: 1\nb:\n- [c\n"), "yaml: line 2: did not find expected ',' or ']'");
