@@ -344,6 +344,14 @@ impl Shown for Verbatim {
     }
 }
 
+/// What a rule finds wrong with an object, as text.
+#[cfg(test)]
+fn wrong(rule: impl FnOnce(&Value, &mut Vec<FieldError>), object: Value) -> Vec<String> {
+    let mut errors = Vec::new();
+    rule(&object, &mut errors);
+    errors.iter().map(ToString::to_string).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

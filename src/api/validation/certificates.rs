@@ -144,9 +144,7 @@ mod tests {
     use super::*;
 
     fn wrong(spec: Value) -> Vec<String> {
-        let mut errors = Vec::new();
-        signing_request(&json!({"spec": spec}), &mut errors);
-        errors.iter().map(ToString::to_string).collect()
+        crate::validation::wrong(signing_request, json!({"spec": spec}))
     }
 
     #[test]

@@ -109,12 +109,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn wrong(rule: fn(&Value, &mut Errors), object: Value) -> Vec<String> {
-        let mut errors = Vec::new();
-        rule(&object, &mut errors);
-        errors.iter().map(ToString::to_string).collect()
-    }
+    use crate::validation::wrong;
 
     #[test]
     fn an_event_lies_where_its_object_lies() {

@@ -115,9 +115,7 @@ mod tests {
     use super::*;
 
     fn wrong(limits: Value) -> Vec<String> {
-        let mut errors = Vec::new();
-        limit_range(&json!({"spec": {"limits": limits}}), &mut errors);
-        errors.iter().map(ToString::to_string).collect()
+        crate::validation::wrong(limit_range, json!({"spec": {"limits": limits}}))
     }
 
     #[test]

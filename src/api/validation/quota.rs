@@ -165,9 +165,7 @@ mod tests {
     use super::*;
 
     fn wrong(spec: Value) -> Vec<String> {
-        let mut errors = Vec::new();
-        resource_quota(&json!({"spec": spec}), &mut errors);
-        errors.iter().map(ToString::to_string).collect()
+        crate::validation::wrong(resource_quota, json!({"spec": spec}))
     }
 
     #[test]
