@@ -10,8 +10,12 @@ use super::error::{Doing, Error};
 use super::journal::Journal;
 use crate::cgroup::cpu_weight;
 
-/// Makes the cgroup of `linux.cgroupsPath` with the limits of `linux.resources`. `None`: this host has none for us.
-pub(super) fn make(id: &str, linux: &Linux, journal: &Journal) -> Result<Option<PathBuf>, Error> {
+/// Makes the cgroup of `linux.cgroupsPath`, else one called `name` below this process's, with the limits of
+/// `linux.resources`. `None`: this host has none for us.
+///
+/// # Errors
+/// [`Error::CgroupInUse`]: the container would share its limits with others, and take them along when it is deleted.
+pub(super) fn make(name: &str, linux: &Linux, journal: &Journal) -> Result<Option<PathBuf>, Error> {
     let limits = linux.resources().as_ref().map(limits).unwrap_or_default();
     let given = linux.cgroups_path().as_ref().filter(|path| !path.as_os_str().is_empty());
     if given.is_some_and(|path| path.to_string_lossy().contains(':')) {
@@ -29,7 +33,7 @@ pub(super) fn make(id: &str, linux: &Linux, journal: &Journal) -> Result<Option<
     let path = match given {
         Some(path) if path.is_absolute() => mount.join(path.strip_prefix("/").unwrap_or(path)),
         Some(path) => own.join(path),
-        None => own.join(id),
+        None => own.join(name),
     };
     if path.components().any(|part| part == std::path::Component::ParentDir) || path == mount {
         return Err(Error::config(format!("linux.cgroupsPath {} is no place for a cgroup", path.display())));
@@ -38,6 +42,10 @@ pub(super) fn make(id: &str, linux: &Linux, journal: &Journal) -> Result<Option<
         Ok(()) => {}
         Err(error) if is_refusal(&error) => return unavailable(&format!("{}: {error}", path.display())),
         Err(error) => return Err(error).doing(format!("make cgroup {}", path.display())),
+    }
+    let processes = std::fs::read_to_string(path.join("cgroup.procs")).doing(format!("read {}", path.display()))?;
+    if !processes.is_empty() {
+        return Err(Error::CgroupInUse(processes.lines().count()));
     }
     let controllers = std::fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
     for (file, value) in &limits {

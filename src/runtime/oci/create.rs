@@ -74,7 +74,7 @@ fn make(
     container.save(record)?;
     container.save_config(spec)?;
     let linux = spec.linux().clone().unwrap_or_default();
-    record.cgroup = cgroup::make(&record.id, &linux, journal)?;
+    record.cgroup = cgroup::make(&container.unique_name()?, &linux, journal)?;
     container.save(record)?;
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     let listener = container.listen()?;

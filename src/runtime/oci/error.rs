@@ -35,6 +35,9 @@ pub(super) enum Error {
     /// The configuration asks for what is not there or makes no sense.
     #[error("config.json: {0}")]
     Config(String),
+    /// Others live in the cgroup that the configuration names.
+    #[error("container's cgroup is not empty: {0} process(es) found")]
+    CgroupInUse(usize),
     /// A hook failed.
     #[error("error running {kind} hook #{number}: {reason}")]
     Hook { kind: &'static str, number: usize, reason: String },

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{ContainerState, LinuxNamespaceType, Spec};
@@ -118,6 +118,13 @@ impl Container {
         let mut all: Vec<_> = names.filter_map(|entry| Self::find(root, entry.file_name().to_str()?).ok()).collect();
         all.sort_by(|one, other| one.id.cmp(&other.id));
         all
+    }
+
+    /// What no other container of this host is called, whatever root it lies under.
+    pub(super) fn unique_name(&self) -> Result<String, Error> {
+        let directory = fs::metadata(&self.directory).doing(format!("look at {}", self.directory.display()))?;
+        // With the numbers it is still short enough for a file's name.
+        Ok(format!("{:.200}-{:x}-{:x}", self.id, directory.dev(), directory.ino()))
     }
 
     pub(super) fn save(&self, record: &Record) -> Result<(), Error> {

@@ -112,6 +112,7 @@ const TESTS: &[Test] = tests![
     recovery::containers_live_in_their_cgroups_where_there_are_some,
     oci::a_bundle_goes_through_its_states,
     oci::a_container_that_was_created_can_be_killed_and_deleted,
+    oci::containers_of_one_name_do_not_share_a_cgroup,
     oci::a_bundle_gets_what_its_configuration_says,
     oci::hooks_run_when_and_where_they_should,
     oci::a_hook_that_fails_leaves_nothing,

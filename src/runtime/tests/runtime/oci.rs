@@ -67,6 +67,28 @@ pub async fn a_container_that_was_created_can_be_killed_and_deleted() {
     assert_eq!(bundle.log(), "");
 }
 
+pub async fn containers_of_one_name_do_not_share_a_cgroup() {
+    let (one, other) = (Bundle::new("exec sleep 1000", |_| {}), Bundle::new("echo never", |_| {}));
+    one.create("web");
+    other.create("web");
+    other.ok(&["delete", "--force", "web"]);
+    one.ok(&["start", "web"]);
+    assert_eq!(one.state("web")["status"], "running");
+    one.ok(&["delete", "--force", "web"]);
+
+    // One that is named by both is the first one's.
+    let name = one.directory.path().file_name().unwrap().to_str().unwrap().to_owned();
+    let share = |config: &mut Value| config["linux"]["cgroupsPath"] = json!(format!("/k3s-oci{name}"));
+    let (one, other) = (Bundle::new("exec sleep 1000", share), Bundle::new("echo never", share));
+    one.create("web");
+    let first = fs::read_to_string(format!("/proc/{}/cgroup", one.state("web")["pid"])).unwrap();
+    if first.lines().any(|line| line.ends_with(&format!("/k3s-oci{name}"))) {
+        let refused = other.refused(&["create", "web"]);
+        assert_eq!(refused, "container's cgroup is not empty: 1 process(es) found");
+    }
+    assert_eq!(one.state("web")["status"], "created");
+}
+
 pub async fn a_bundle_gets_what_its_configuration_says() {
     let script = "hostname; id; pwd; umask; ls -l /dev/null /dev/special | cut -c1-10; \
         wc -c < /proc/cpuinfo; touch /new 2>&1; touch /data/new 2>&1; echo x > /shared/out; \
