@@ -66,6 +66,14 @@ pub fn decode(body: &[u8], schema: Schema, validation: FieldValidation) -> Resul
     finish(value, state, schema, validation)
 }
 
+/// The fields that are twice in the same object of a body, wherever that is: `duplicate field "data.a"`.
+pub fn duplicates(body: &[u8]) -> Vec<String> {
+    let mut state = walk::State::everywhere(walk::Words::Json);
+    // What is no JSON has been told, or will be, by who decodes it.
+    let _ = walk::Walk::untyped(&mut state).deserialize(&mut serde_json::Deserializer::from_slice(body));
+    state.strict
+}
+
 /// Decodes a value that was read before, of YAML or as the result of a patch.
 pub fn decode_value(value: Value, schema: Schema, validation: FieldValidation) -> Result<Decoded, Error> {
     walk_value(value, schema, validation, walk::Words::Json)
@@ -149,24 +157,13 @@ pub fn is_custom(resource: &Resource) -> bool {
 fn settle_kind(value: &mut Value, group: &str, version: &str, kind: &str) -> Result<(), Status> {
     let expected = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     let (given, given_kind) = (object::api_version(value).to_owned(), object::kind(value).to_owned());
-    let (given_group, given_version) = object::group_version(&given);
-    if !given_kind.is_empty() && given_kind != kind {
-        let known = |group: &str, version: &str| crate::resource::find_kind(group, version, &given_kind).is_some();
-        let message = match given.is_empty() || known(given_group, given_version) {
-            true => {
-                let package = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or_default() };
-                let version = if given_version.is_empty() { version } else { given_version };
-                format!(
-                    "{given_kind} in version \"{version}\" cannot be handled as a {kind}: converting \
-                     ({version}.{given_kind}) to ({package}.{kind}): unknown conversion"
-                )
-            }
-            false => format!(
-                "{given_kind} in version \"{given_version}\" cannot be handled as a {kind}: no kind \"{given_kind}\" is \
-                 registered for version \"{given}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
-            ),
-        };
-        return Err(Status::bad_request(message));
+    if let Some(why) = other_kind(&given, &given_kind, group, version, kind) {
+        let (_, given_version) = object::group_version(&given);
+        let version = if given_version.is_empty() { version } else { given_version };
+        let given_kind = if given_kind.is_empty() { kind } else { &given_kind };
+        return Err(Status::bad_request(format!(
+            "{given_kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
+        )));
     }
     if !given.is_empty() && given != expected {
         return Err(Status::bad_request(format!(
@@ -178,6 +175,27 @@ fn settle_kind(value: &mut Value, group: &str, version: &str, kind: &str) -> Res
         fields.insert("kind".into(), kind.into());
     }
     Ok(())
+}
+
+/// Why an object that says it is of `api_version` and `given_kind`, either of which may be empty, cannot become one of
+/// the kind; `None` if it can, or if only the version is another.
+pub fn other_kind(api_version: &str, given_kind: &str, group: &str, version: &str, kind: &str) -> Option<String> {
+    let (given_group, given_version) = object::group_version(api_version);
+    let given_kind = if given_kind.is_empty() { kind } else { given_kind };
+    let known = |group: &str, version: &str, kind: &str| crate::resource::find_kind(group, version, kind).is_some();
+    // What custom resources say they are is compared later.
+    let is_other = given_kind != kind || (!api_version.is_empty() && known(group, version, kind));
+    if is_other && !api_version.is_empty() && !known(given_group, given_version, given_kind) {
+        return Some(format!(
+            "no kind \"{given_kind}\" is registered for version \"{api_version}\" in scheme \
+             \"pkg/api/legacyscheme/scheme.go:30\""
+        ));
+    }
+    (given_kind != kind).then(|| {
+        let package = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or_default() };
+        let version = if given_version.is_empty() { version } else { given_version };
+        format!("converting ({version}.{given_kind}) to ({package}.{kind}): unknown conversion")
+    })
 }
 
 /// `apiVersion` and `kind` as the body says them.
@@ -336,7 +354,12 @@ mod tests {
             (
                 "configmaps",
                 r#"{"apiVersion":"v2"}"#,
-                "the API version in the data (v2) does not match the expected API version (v1)",
+                r#"ConfigMap in version "v2" cannot be handled as a ConfigMap: no kind "ConfigMap" is registered for version "v2" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
+            ),
+            (
+                "autoscaling/horizontalpodautoscalers",
+                r#"{"apiVersion":"autoscaling/v2"}"#,
+                "the API version in the data (autoscaling/v2) does not match the expected API version (autoscaling/v1)",
             ),
             (
                 "configmaps",

@@ -50,6 +50,19 @@ pub fn format_value(value: &Value) -> String {
     }
 }
 
+/// The Go type that a JSON value is decoded to (`%T`).
+pub fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
 /// Go's `unicode.IsPrint`, near enough: no control, format or private characters, and of the spaces only U+0020.
 fn is_printable(c: char) -> bool {
     !(c.is_control()

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::fieldset::push_element;
 use super::typed::{field, list_element};
-use crate::quote::{format_value, quote};
+use crate::quote::{format_value, go_type, quote};
 use crate::schema::{Kind, ListType, Schema};
 
 /// All that is wrong, one line each, as one text; `None` if nothing is.
@@ -85,19 +85,6 @@ fn check_items(items: &[Value], schema: Schema<'_>, path: &mut String, errors: &
             check(item, schema, path, errors);
         }
         path.truncate(length);
-    }
-}
-
-/// The Go type that a JSON value is decoded to (`%T`).
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
     }
 }
 

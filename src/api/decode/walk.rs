@@ -30,11 +30,18 @@ pub struct State {
     pub error: Option<String>,
     /// Unknown and duplicate fields, in order.
     pub strict: Vec<String>,
+    /// Whether duplicates are told where anything goes, too.
+    everywhere: bool,
 }
 
 impl State {
     pub fn new(words: Words) -> Self {
-        Self { words, error: None, strict: Vec::new() }
+        Self { words, error: None, strict: Vec::new(), everywhere: false }
+    }
+
+    /// Where duplicates are told wherever they are.
+    pub fn everywhere(words: Words) -> Self {
+        Self { everywhere: true, ..Self::new(words) }
     }
 
     fn fail(&mut self, error: impl FnOnce() -> String) {
@@ -118,6 +125,11 @@ pub struct Walk<'w> {
 impl<'w> Walk<'w> {
     pub fn root(state: &'w mut State, schema: Schema<'w>) -> Self {
         Self { state, schema: Some(schema), at: Trail { parent: None, step: Step::Root } }
+    }
+
+    /// A walk down a body that may be anything.
+    pub fn untyped(state: &'w mut State) -> Self {
+        Self { state, schema: None, at: Trail { parent: None, step: Step::Root } }
     }
 
     /// The kind the value has to be of; None if anything goes here.
@@ -317,7 +329,8 @@ impl<'de> Visitor<'de> for Walk<'_> {
         let mut dropped: HashSet<String> = HashSet::new();
         let struct_name = self.schema.and_then(Schema::type_name);
         while let Some(key) = map.next_key::<String>()? {
-            if self.schema.is_some() && (fields.contains_key(&key) || dropped.contains(&key)) {
+            if (self.schema.is_some() || self.state.everywhere) && (fields.contains_key(&key) || dropped.contains(&key))
+            {
                 self.state.strict("duplicate", &self.at, &key);
             }
             let (child, step) = match self.schema {

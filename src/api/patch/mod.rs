@@ -10,12 +10,16 @@
 //! ```
 //!
 //! What comes out is not decoded yet: it is to be decoded and defaulted like the body of an update. If that fails, the
-//! answer is [`undecodable`] for JSON and merge patches. What comes out of a strategic patch is decoded with
-//! `decode::decode_patched`, and if that fails answered with [`strategic::undecodable`].
+//! answer is [`undecodable`] for JSON and merge patches, with the text that [`rendered`] makes. What comes out of a
+//! strategic patch is decoded with `decode::decode_patched`, and if that fails answered with
+//! [`strategic::undecodable`]. Unless unknown and duplicate fields are to be ignored, [`complaints`] is asked first.
 
 pub mod json;
 pub mod merge;
+mod rendered;
 pub mod strategic;
+
+pub use rendered::rendered;
 
 use serde_json::Value;
 
@@ -63,13 +67,28 @@ impl PatchType {
     }
 }
 
+/// What a strict reading (`fieldValidation` of `Warn` or `Strict`) has to say of the patch itself: fields that are there
+/// twice, or that the operations of a JSON patch don't have.
+///
+/// # Errors
+/// 400 if the body is no patch of the kind.
+pub fn complaints(kind: PatchType, body: &[u8]) -> Result<Vec<String>, Status> {
+    match kind {
+        PatchType::Json => json::complaints(body),
+        PatchType::Merge => merge::complaints(body),
+        // What else is wrong with it is told when it is applied.
+        PatchType::StrategicMerge => Ok(crate::decode::duplicates(body)),
+        PatchType::Apply => Ok(Vec::new()),
+    }
+}
+
 /// The JSON of a patch, or what Go says when it cannot read it.
 fn parse(body: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(body).map_err(|error| syntax::error(body).unwrap_or_else(|| error.to_string()))
 }
 
 /// A patch that is JSON of another type than `wanted`, in Go's words.
-pub(crate) fn wrong_type(patch: &Value, wanted: &str) -> String {
+pub fn wrong_type(patch: &Value, wanted: &str) -> String {
     let found = match patch {
         Value::Null => "null",
         Value::Bool(_) => "bool",

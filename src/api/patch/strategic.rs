@@ -9,7 +9,7 @@ mod order;
 use serde_json::{Map, Value};
 
 use super::{parse, wrong_type};
-use crate::quote::format_value;
+use crate::quote::{format_value, go_type};
 use crate::schema::Schema;
 use crate::status::Status;
 
@@ -25,6 +25,7 @@ const SET_ORDER: &str = "$setElementOrder/";
 pub fn apply(current: &Value, body: &[u8], schema: Schema<'_>) -> Result<Value, Status> {
     let patch = match parse(body).map_err(Status::bad_request)? {
         Value::Object(patch) => patch,
+        Value::Null => Map::new(),
         other => return Err(Status::bad_request(wrong_type(&other, "map[string]interface {}"))),
     };
     let original = current.as_object().cloned().unwrap_or_default();
@@ -42,9 +43,22 @@ fn bad_format(of: &str) -> Status {
     Status::bad_request(format!("invalid patch format of {of}"))
 }
 
-fn unknown_directive(directive: &Value, patch: Map<String, Value>) -> Status {
-    let patch = format_value(&Value::Object(patch));
-    Status::plain(format!("unknown patch type: {} in map: {patch}", format_value(directive)))
+fn unknown_directive(directive: &Value, mut patch: Map<String, Value>) -> Status {
+    let shown = match directive {
+        Value::String(text) => text.clone(),
+        Value::Null => "%!s(<nil>)".to_owned(),
+        other => format!("%!s({}={})", go_type(other), format_value(other)),
+    };
+    patch.insert(PATCH.to_owned(), directive.clone());
+    Status::plain(format!("unknown patch type: {shown} in map: {}", format_value(&Value::Object(patch))))
+}
+
+fn no_list(value: &Value) -> Status {
+    let received = match value {
+        Value::Null => "%!s(<nil>)",
+        value => go_type(value),
+    };
+    Status::plain(format!("expected a []interface {{}}, but received a {received}"))
 }
 
 fn no_merge_key(item: &Value, key: &str) -> Status {
@@ -67,8 +81,11 @@ fn merge_map(
     merge_ordered_lists(&mut original, &mut patch, schema)?;
     for (key, value) in patch {
         if let Some(field) = key.strip_prefix(DELETE_FROM) {
-            delete_from_list(&mut original, field, value)?;
+            delete_from_list(&mut original, field, value, schema.and_then(|schema| schema.child(field)))?;
             continue;
+        }
+        if key.starts_with(DELETE_FROM.trim_end_matches('/')) {
+            return Err(bad_format("primitive list"));
         }
         if value.is_null() {
             original.remove(&key);
@@ -99,13 +116,42 @@ fn retain_keys(original: &mut Map<String, Value>, patch: &mut Map<String, Value>
     Ok(())
 }
 
-/// `$deleteFromPrimitiveList/<field>`
-fn delete_from_list(original: &mut Map<String, Value>, field: &str, values: Value) -> Result<(), Status> {
-    let Value::Array(values) = values else { return Err(bad_format("primitive list")) };
-    if let Some(Value::Array(list)) = original.get_mut(field) {
-        list.retain(|item| !values.contains(item));
+/// `$deleteFromPrimitiveList/<field>`: `null` takes the whole list away, and anything else that is no list nothing.
+fn delete_from_list(
+    original: &mut Map<String, Value>,
+    field: &str,
+    values: Value,
+    schema: Option<Schema<'_>>,
+) -> Result<(), Status> {
+    let is_merged = schema.is_some_and(|schema| schema.patch_strategy().merge);
+    match (original.get_mut(field), values) {
+        (Some(_), Value::Null) => drop(original.remove(field)),
+        (Some(Value::Array(list)), Value::Array(values)) if !is_merged => *list = values,
+        (Some(Value::Array(list)), Value::Array(values)) if !list.is_empty() || !values.is_empty() => {
+            match all_objects(list, &values)? {
+                true => *list = merge_list(std::mem::take(list), values, schema)?,
+                false => list.retain(|item| !values.contains(item)),
+            }
+        }
+        _ => {}
     }
     Ok(())
+}
+
+/// Whether the elements of two lists are objects; all must be of one type, and none a list.
+fn all_objects(original: &[Value], patch: &[Value]) -> Result<bool, Status> {
+    for list in [original, patch] {
+        for item in list {
+            let first = original.first().or(patch.first()).unwrap_or(item);
+            if first.is_array() {
+                return Err(super::json::rejected());
+            }
+            if go_type(first) != go_type(item) {
+                return Err(Status::plain(format!("list element types are not identical: {}", format_list(list))));
+            }
+        }
+    }
+    Ok(original.iter().chain(patch).any(Value::is_object))
 }
 
 /// Merges the lists for which the patch says the order (`$setElementOrder/<field>`), and takes them out of the patch.
@@ -114,17 +160,21 @@ fn merge_ordered_lists(
     patch: &mut Map<String, Value>,
     schema: Option<Schema<'_>>,
 ) -> Result<(), Status> {
-    let fields: Vec<String> = patch.keys().filter_map(|key| key.strip_prefix(SET_ORDER)).map(str::to_owned).collect();
-    for field in fields {
-        let Some(Value::Array(wanted)) = patch.remove(&format!("{SET_ORDER}{field}")) else {
-            return Err(bad_format("setElementOrder list"));
+    let prefix = SET_ORDER.trim_end_matches('/');
+    let directives: Vec<String> = patch.keys().filter(|key| key.starts_with(prefix)).cloned().collect();
+    for directive in directives {
+        let wanted = match patch.remove(&directive) {
+            Some(Value::Array(wanted)) => wanted,
+            other => return Err(no_list(&other.unwrap_or_default())),
         };
+        let Some(field) = directive.strip_prefix(SET_ORDER) else { return Err(bad_format("setElementOrder list")) };
+        let field = field.to_owned();
         let schema = schema.and_then(|schema| schema.child(&field));
         let key = schema.and_then(Schema::patch_merge_key);
         let patched = match patch.remove(&field) {
             None => None,
             Some(Value::Array(items)) => Some(items),
-            Some(_) => return Err(bad_format("setElementOrder list")),
+            Some(other) => return Err(no_list(&other)),
         };
         let live = match original.remove(&field) {
             Some(Value::Array(items)) => Some(items),
@@ -160,7 +210,8 @@ fn merge_list(original: Vec<Value>, patch: Vec<Value>, schema: Option<Schema<'_>
     let Some(schema) = schema.filter(|schema| schema.patch_strategy().merge) else {
         return Ok(without_directives_in_list(patch));
     };
-    let Some(key) = schema.patch_merge_key().filter(|_| original.iter().chain(&patch).any(Value::is_object)) else {
+    let has_objects = all_objects(&original, &patch)?;
+    let Some(key) = schema.patch_merge_key().filter(|_| has_objects) else {
         return Ok(merge_scalars(original, patch));
     };
     let mut merged = original;

@@ -117,6 +117,14 @@ pub fn decode(body: &[u8]) -> Result<Value, Error> {
     Ok(value)
 }
 
+/// Where a field stands in its struct: protobuf's numbers go along with the order of the fields in Go. What has no number
+/// stands first, as `apiVersion` and `kind` do.
+pub fn field_place(definition: &str, field: &str) -> u32 {
+    let message = MESSAGES.iter().find(|message| message.name == definition);
+    let field = message.and_then(|message| message.fields.iter().find(|known| known.name == field));
+    field.map_or(0, |field| field.number)
+}
+
 fn find(api_version: &str, kind: &str) -> Option<&'static Message> {
     let (group, version) = object::group_version(api_version);
     let package = match group {

@@ -42,7 +42,10 @@ pub(crate) fn json_text(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Stat
     }
 }
 
-/// YAML as JSON text.
+/// How a complaint about YAML begins.
+pub(crate) const NO_YAML: &str = "error converting YAML to JSON: ";
+
+/// YAML as JSON text. Of a field that is there twice, the last one counts.
 ///
 /// # Errors
 /// 400 with what is wrong.
@@ -51,11 +54,19 @@ pub(crate) fn yaml_to_json(body: &[u8]) -> Result<Bytes, Status> {
     if serde_json::from_slice::<Value>(body).is_ok() {
         return Ok(Bytes::copy_from_slice(body));
     }
-    let refuse =
-        |error: String| Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {error}"));
+    let refuse = |error: String| Status::bad_request(format!("error decoding YAML: {NO_YAML}{error}"));
     let text = std::str::from_utf8(body).map_err(|error| refuse(error.to_string()))?;
     let value = yaml::read(text).map_err(refuse)?;
     serde_json::to_vec(&value).map(Bytes::from).map_err(Status::internal)
+}
+
+/// The fields that are twice in a body of YAML, or of JSON read as such: `line 3: key "a" already set in map`.
+pub(crate) fn yaml_duplicates(body: &[u8]) -> Vec<String> {
+    // JSON is read with less ado.
+    if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() && decode::duplicates(body).is_empty() {
+        return Vec::new();
+    }
+    std::str::from_utf8(body).map(yaml::duplicates).unwrap_or_default()
 }
 
 /// The object in the body, typed, defaulted and pruned; what is wrong but no error becomes a warning.
@@ -64,7 +75,36 @@ pub(crate) fn yaml_to_json(body: &[u8]) -> Result<Bytes, Status> {
 /// 400 for what can't be read, 415 for media types that can't.
 pub(crate) fn object(call: &Call, body: &Bytes, validation: FieldValidation) -> Result<Value, Status> {
     let text = json_text(&call.headers, body)?;
-    decode(call, &text, validation)
+    let is_yaml = media_type(&call.headers) == "application/yaml" && validation != FieldValidation::Ignore;
+    let duplicates = if is_yaml { yaml_duplicates(body) } else { Vec::new() };
+    if duplicates.is_empty() {
+        return decode(call, &text, validation);
+    }
+    // The text has lost its duplicates; they are told first, as one complaint.
+    let lenient = if validation == FieldValidation::Strict { FieldValidation::Warn } else { validation };
+    let decoded = decode_object(call, &text, lenient)?;
+    if validation == FieldValidation::Strict {
+        let complaints = std::iter::once(yaml::refusal(&duplicates)).chain(decoded.warnings).collect();
+        let error = decode::Error::Strict(complaints);
+        let (kind, version) = (&call.row.kind, &call.row.version);
+        return Err(Status::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {kind}: {error}"
+        )));
+    }
+    duplicates.into_iter().for_each(|duplicate| call.warn(duplicate));
+    Ok(finish(call, decoded))
+}
+
+fn decode_object(call: &Call, text: &[u8], validation: FieldValidation) -> Result<decode::Decoded, Status> {
+    let decoded = decode::decode_object(text, &call.row, strictness(validation));
+    decoded.inspect_err(|_| warn_of_unknown_version(call, text, validation))
+}
+
+fn finish(call: &Call, decoded: decode::Decoded) -> Value {
+    decoded.warnings.into_iter().for_each(|warning| call.warn(warning));
+    let mut value = decoded.value;
+    default(&call.row, &mut value);
+    value
 }
 
 fn strictness(validation: FieldValidation) -> decode::FieldValidation {
@@ -77,14 +117,7 @@ fn strictness(validation: FieldValidation) -> decode::FieldValidation {
 
 /// As [`object`], of JSON text.
 pub(crate) fn decode(call: &Call, text: &[u8], validation: FieldValidation) -> Result<Value, Status> {
-    let decoded = decode::decode_object(text, &call.row, strictness(validation));
-    let decoded = decoded.inspect_err(|_| warn_of_unknown_version(call, text, validation))?;
-    for warning in decoded.warnings {
-        call.warn(warning);
-    }
-    let mut value = decoded.value;
-    default(&call.row, &mut value);
-    Ok(value)
+    decode_object(call, text, validation).map(|decoded| finish(call, decoded))
 }
 
 /// Kubernetes decodes a custom resource by the version that it says it is of. Of one that is not defined it knows no
@@ -128,19 +161,30 @@ pub(crate) fn plain(headers: &HeaderMap, body: &Bytes) -> Result<Value, Status> 
     })
 }
 
-/// Refuses an object whose name or namespace is not that of the URL, and fills in what it leaves out.
+/// Refuses an object whose name or namespace is not that of the URL, and fills in the namespace if it is left out.
 ///
 /// # Errors
 /// 400.
 pub(crate) fn check_place(call: &Call, value: &mut Value) -> Result<(), Status> {
     check_namespace(call, value)?;
-    let (name, expected) = (object::name(value), call.info.name.as_str());
-    if !name.is_empty() && name != expected {
-        let why = format!("the name of the object ({name}) does not match the name on the URL ({expected})");
-        return Err(Status::bad_request(why));
+    check_name(call, value)
+}
+
+/// Refuses an object whose name is not that of the URL.
+///
+/// # Errors
+/// 400.
+pub(crate) fn check_name(call: &Call, value: &Value) -> Result<(), Status> {
+    let expected = call.info.name.as_str();
+    match object::name(value) {
+        "" => Err(Status::bad_request(format!(
+            "the name of the object ({expected} based on URL) was undeterminable: name must be provided"
+        ))),
+        name if name != expected => Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({expected})"
+        ))),
+        _ => Ok(()),
     }
-    object::set_metadata(value, "name", expected);
-    Ok(())
 }
 
 /// Refuses an object whose namespace is not that of the URL, and fills it in.

@@ -1,12 +1,15 @@
 //! YAML as Kubernetes reads it: version 1.1, in which `y`, `no` and `off` are truth values, and the keys of a map texts
 //! whatever they look like.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use k3s_api::number;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+use serde_saphyr::Spanned;
+use serde_saphyr::options::DuplicateKeyPolicy;
 
 /// A document as JSON.
 struct Document(Value);
@@ -20,18 +23,99 @@ impl<'de> Deserialize<'de> for Document {
 /// What reading the deepest document that is taken needs, in a debug build too: dozens of frames for each level.
 const STACK: usize = 64 << 20;
 
-/// Reads a document on a stack of its own, so that a deep one ends in an error and not the process.
+/// Reads a document on a stack that is large enough, so that a deep one ends in an error and not the process. Of a key
+/// that is there twice, the last one counts.
 ///
 /// # Errors
 /// What is wrong with it, in the words of the library that Kubernetes reads YAML with, as far as they are known.
 pub(super) fn read(text: &str) -> Result<Value, String> {
-    let parse = || serde_saphyr::from_str::<Document>(text).map(|document| document.0);
-    let read = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("yaml".to_owned()).stack_size(STACK);
-        let thread = thread.spawn_scoped(scope, parse).map_err(|error| format!("yaml: {error}"))?;
-        thread.join().map_err(|_| "yaml: the document cannot be read".to_owned())
-    })?;
-    read.map_err(|error| complaint(text, &error.to_string()))
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+    let read = stacker::grow(STACK, || serde_saphyr::from_str_with_options::<Document>(text, options));
+    read.map(|document| document.0).map_err(|error| complaint(text, &error.to_string()))
+}
+
+/// The keys that are twice in the same map, in order: `line 3: key "a" already set in map`.
+pub(super) fn duplicates(text: &str) -> Vec<String> {
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough };
+    let read = stacker::grow(STACK, || serde_saphyr::from_str_with_options::<Duplicates>(text, options));
+    // What cannot be read is refused by who reads it.
+    read.map(|found| found.0).unwrap_or_default()
+}
+
+/// All duplicates as the one error that a strict reading ends in.
+pub(super) fn refusal(duplicates: &[String]) -> String {
+    format!("yaml: unmarshal errors:\n  {}", duplicates.join("\n  "))
+}
+
+/// The duplicates below a value.
+struct Duplicates(Vec<String>);
+
+impl<'de> Deserialize<'de> for Duplicates {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DuplicateFinder)
+    }
+}
+
+struct DuplicateFinder;
+
+impl<'de> Visitor<'de> for DuplicateFinder {
+    type Value = Duplicates;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Duplicates, E> {
+        Ok(Duplicates(Vec::new()))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Duplicates, E> {
+        Ok(Duplicates(Vec::new()))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Duplicates, E> {
+        Ok(Duplicates(Vec::new()))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Duplicates, E> {
+        Ok(Duplicates(Vec::new()))
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Duplicates, E> {
+        Ok(Duplicates(Vec::new()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Duplicates, E> {
+        Ok(Duplicates(Vec::new()))
+    }
+
+    fn visit_none<E>(self) -> Result<Duplicates, E> {
+        Ok(Duplicates(Vec::new()))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Duplicates, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Duplicates, A::Error> {
+        let mut found = Vec::new();
+        while let Some(Duplicates(below)) = list.next_element()? {
+            found.extend(below);
+        }
+        Ok(Duplicates(found))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Duplicates, A::Error> {
+        let (mut found, mut known) = (Vec::new(), HashSet::new());
+        while let Some(key) = map.next_key::<Spanned<Document>>()? {
+            let (line, Document(key)) = (key.referenced.line(), key.value);
+            if !known.insert(key.clone()) {
+                found.push(format!("line {line}: key {key} already set in map"));
+            }
+            found.extend(map.next_value::<Duplicates>()?.0);
+        }
+        Ok(Duplicates(found))
+    }
 }
 
 struct Reader;
@@ -180,6 +264,21 @@ mod tests {
         assert_eq!(error("a: [b"), "yaml: line 1: did not find expected ',' or ']'");
         assert_eq!(error("a: {b: c"), "yaml: line 1: did not find expected ',' or '}'");
         assert_eq!(error("a: 1\nb:\n- [c\n"), "yaml: line 2: did not find expected ',' or ']'");
+    }
+
+    #[test]
+    fn of_what_is_there_twice_the_last_counts() {
+        let text = "a: 1\nb:\n  c: x\n  d: [{e: 1, e: 2}]\n  c: z\na: 2\n";
+        assert_eq!(read(text), json!({"a": 2, "b": {"c": "z", "d": [{"e": 2}]}}));
+        assert_eq!(
+            duplicates(text),
+            [
+                "line 4: key \"e\" already set in map",
+                "line 5: key \"c\" already set in map",
+                "line 6: key \"a\" already set in map"
+            ]
+        );
+        assert!(duplicates("a: 1\nb: {a: 1}\n").is_empty());
     }
 
     #[test]
