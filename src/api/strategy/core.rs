@@ -20,6 +20,8 @@ pub const POD: Strategy = Strategy {
 };
 
 pub const POD_TEMPLATE: Strategy = Strategy {
+    warnings: validation::warnings::template_object,
+    update_warnings: |new, _| validation::warnings::template_object(new),
     validate: validation::workload::pod_template,
     default: workload::pod_template,
     generation: true,
@@ -36,8 +38,8 @@ pub const REPLICATION_CONTROLLER: Strategy = Strategy {
 };
 
 pub const SERVICE: Strategy = Strategy {
-    warnings: validation::service::warnings,
-    update_warnings: |new, _| validation::service::warnings(new),
+    warnings: validation::warnings::service,
+    update_warnings: |new, _| validation::warnings::service(new),
     validate: validation::service::service,
     validate_update: validation::service::update,
     validate_status: validation::service::status,
@@ -49,6 +51,8 @@ pub const SERVICE: Strategy = Strategy {
 
 pub const ENDPOINTS: Strategy = Strategy {
     deprecated: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+    warnings: validation::warnings::endpoints,
+    update_warnings: |new, _| validation::warnings::endpoints(new),
     validate: validation::core::endpoints,
     default: service::endpoints,
     allow_create_on_update: true,
@@ -56,6 +60,8 @@ pub const ENDPOINTS: Strategy = Strategy {
 };
 
 pub const SECRET: Strategy = Strategy {
+    warnings: validation::warnings::secret,
+    update_warnings: |new, _| validation::warnings::secret(new),
     validate: validation::core::secret,
     validate_update: validation::core::secret_update,
     default: core::secret,
@@ -122,6 +128,8 @@ fn namespace_update(new: &mut Value, old: &Value) {
 }
 
 pub const NODE: Strategy = Strategy {
+    warnings: validation::warnings::node,
+    update_warnings: |new, _| validation::warnings::node(new),
     validate: validation::core::node,
     validate_update: validation::core::node_update,
     default: core::node,
@@ -164,8 +172,13 @@ pub const RESOURCE_QUOTA: Strategy = Strategy {
     ..GENERIC
 };
 
-pub const SERVICE_ACCOUNT: Strategy =
-    Strategy { prepare_create: secret_references, prepare_update: |new, _| secret_references(new), ..GENERIC };
+pub const SERVICE_ACCOUNT: Strategy = Strategy {
+    warnings: validation::warnings::service_account,
+    update_warnings: validation::warnings::changed_service_account,
+    prepare_create: secret_references,
+    prepare_update: |new, _| secret_references(new),
+    ..GENERIC
+};
 
 /// Of a reference to a secret only the name means anything.
 fn secret_references(account: &mut Value) {

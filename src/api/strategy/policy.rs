@@ -12,7 +12,7 @@ use crate::object;
 use crate::validation::{
     admissionregistration as admission_rules, apiextensions as extension_rules, apiregistration as registration_rules,
     autoscaling as autoscaling_rules, flowcontrol as flow_rules, networking as network_rules, policy as rules,
-    storage as storage_rules,
+    storage as storage_rules, warnings,
 };
 
 /// A kind of which an update has to say which version it is of.
@@ -34,8 +34,8 @@ pub const HORIZONTAL_POD_AUTOSCALER_V2: Strategy =
     Strategy { validate: autoscaling_rules::v2, default: autoscaling::v2, ..GENERIC };
 
 pub const INGRESS: Strategy = Strategy {
-    warnings: crate::validation::warnings::ingress,
-    update_warnings: |new, _| crate::validation::warnings::ingress(new),
+    warnings: warnings::ingress,
+    update_warnings: |new, _| warnings::ingress(new),
     validate: network_rules::ingress,
     validate_create: network_rules::ingress_create,
     ..COUNTED
@@ -46,9 +46,16 @@ pub const INGRESS_CLASS: Strategy = Strategy {
     validate_update: network_rules::ingress_class_update,
     ..COUNTED
 };
-pub const NETWORK_POLICY: Strategy =
-    Strategy { validate: network_rules::network_policy, default: networking::network_policy, ..COUNTED };
+pub const NETWORK_POLICY: Strategy = Strategy {
+    warnings: warnings::network_policy,
+    update_warnings: |new, _| warnings::network_policy(new),
+    validate: network_rules::network_policy,
+    default: networking::network_policy,
+    ..COUNTED
+};
 pub const ENDPOINT_SLICE: Strategy = Strategy {
+    warnings: warnings::endpoint_slice,
+    update_warnings: |new, _| warnings::endpoint_slice(new),
     validate: rules::endpoint_slice,
     validate_update: rules::endpoint_slice_update,
     default: service::endpoint_slice,
@@ -80,10 +87,17 @@ pub const CLUSTER_ROLE_BINDING: Strategy = Strategy { validate: rules::cluster_r
 
 pub const POD_DISRUPTION_BUDGET: Strategy =
     Strategy { validate: rules::pod_disruption_budget, ..VERSIONED_AND_COUNTED };
-pub const RUNTIME_CLASS: Strategy =
-    Strategy { validate: rules::runtime_class, validate_update: rules::runtime_class_update, ..VERSIONED };
+pub const RUNTIME_CLASS: Strategy = Strategy {
+    warnings: warnings::runtime_class,
+    update_warnings: |new, _| warnings::runtime_class(new),
+    validate: rules::runtime_class,
+    validate_update: rules::runtime_class_update,
+    ..VERSIONED
+};
 
 pub const STORAGE_CLASS: Strategy = Strategy {
+    warnings: warnings::storage_class,
+    update_warnings: |new, _| warnings::storage_class(new),
     validate: storage_rules::storage_class,
     validate_update: storage_rules::storage_class_update,
     default: storage::storage_class,
@@ -103,6 +117,8 @@ pub const CSI_DRIVER: Strategy = Strategy {
 pub const CSI_NODE: Strategy =
     Strategy { validate: storage_rules::csi_node, validate_update: storage_rules::csi_node_update, ..VERSIONED };
 pub const CSI_STORAGE_CAPACITY: Strategy = Strategy {
+    warnings: warnings::csi_storage_capacity,
+    update_warnings: |new, _| warnings::csi_storage_capacity(new),
     validate: storage_rules::csi_storage_capacity,
     validate_update: storage_rules::csi_storage_capacity_update,
     ..VERSIONED

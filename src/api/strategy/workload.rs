@@ -29,8 +29,8 @@ pub const REPLICA_SET: Strategy = Strategy {
 };
 
 pub const STATEFUL_SET: Strategy = Strategy {
-    warnings: validation::warnings::template,
-    update_warnings: validation::warnings::changed_template,
+    warnings: validation::warnings::stateful_set,
+    update_warnings: validation::warnings::changed_stateful_set,
     validate: validation::workload::stateful_set,
     validate_update: validation::workload::stateful_set_update,
     default: workload::stateful_set,
@@ -80,8 +80,8 @@ fn daemon_set_update(new: &mut Value, old: &Value) {
 }
 
 pub const JOB: Strategy = Strategy {
-    warnings: validation::warnings::workload,
-    update_warnings: validation::warnings::changed_template,
+    warnings: validation::warnings::job,
+    update_warnings: validation::warnings::changed_job,
     validate: validation::job::job,
     validate_update: validation::job::job_update,
     default: workload::job,

@@ -250,20 +250,6 @@ fn traffic_policies(spec: &Node, errors: &mut Errors) {
     }
 }
 
-/// What a service says in vain.
-pub fn warnings(service: &Value) -> Vec<String> {
-    let root = Node::root(service);
-    let spec = root.field("spec");
-    let mut warnings = Vec::new();
-    if !spec.field("externalName").is_empty() && spec.field("type").text() != "ExternalName" {
-        warnings.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
-    }
-    if spec.field("clusterIP").text() == "None" && spec.field("sessionAffinity").text() == "ClientIP" {
-        warnings.push("spec.SessionAffinity is ignored for headless services".to_owned());
-    }
-    warnings
-}
-
 /// The addresses of a service stay.
 pub fn update(new: &Value, old: &Value, errors: &mut Errors) {
     let (new, old) = (Node::root(new), Node::root(old));

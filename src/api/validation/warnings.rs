@@ -1,29 +1,45 @@
 //! What is odd about an object and still taken: texts for `Warning` headers.
 
+mod address;
+mod key_pair;
+mod network;
+mod node_labels;
+mod paths;
+mod pod_spec;
+mod ports;
+
 use serde_json::Value;
+
+pub use network::{endpoint_slice, endpoints, ingress, network_policy, service};
 
 use super::names;
 use super::node::Node;
 use crate::object;
 use crate::quantity::Quantity;
-
-/// Labels of nodes that have newer names, and since when.
-const OLD_NODE_LABELS: [(&str, &str, &str); 5] = [
-    ("beta.kubernetes.io/arch", "v1.14", "kubernetes.io/arch"),
-    ("beta.kubernetes.io/os", "v1.14", "kubernetes.io/os"),
-    ("failure-domain.beta.kubernetes.io/region", "v1.17", "topology.kubernetes.io/region"),
-    ("failure-domain.beta.kubernetes.io/zone", "v1.17", "topology.kubernetes.io/zone"),
-    ("beta.kubernetes.io/instance-type", "v1.17", "node.kubernetes.io/instance-type"),
-];
+use pod_spec::pod_template;
 
 /// Sources of volumes that have no use any more.
-const OLD_VOLUMES: [(&str, &str); 5] = [
+const OLD_VOLUMES: [(&str, &str); 9] = [
+    ("photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
     ("gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"),
-    ("glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
-    ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
-    ("cephfs", "deprecated in v1.28, non-functional in v1.31+"),
     ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
+    ("flocker", "deprecated in v1.22, non-functional in v1.25+"),
+    ("storageos", "deprecated in v1.22, non-functional in v1.25+"),
+    ("quobyte", "deprecated in v1.22, non-functional in v1.25+"),
+    ("glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
+    ("cephfs", "deprecated in v1.28, non-functional in v1.31+"),
+    ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
 ];
+
+/// The field of an old source as messages name it: one goes by its name in Go.
+fn old_volumes(source: &Node, out: &mut Vec<String>) {
+    for (kind, why) in OLD_VOLUMES {
+        if source.field(kind).is_set() {
+            let shown = if kind == "storageos" { "storageOS" } else { kind };
+            out.push(format!("{}: {why}", source.path.child(shown)));
+        }
+    }
+}
 
 /// A name that is no label, where pods and hosts are called after it.
 fn name(object: &Value, of: &str, out: &mut Vec<String>) {
@@ -38,116 +54,115 @@ fn name(object: &Value, of: &str, out: &mut Vec<String>) {
 
 const PODS_AND_HOSTS: &str = "Pod names and hostnames";
 
-pub fn pod(pod: &Value) -> Vec<String> {
-    let root = Node::root(pod);
+/// What a kind that makes pods by `spec.template` says of its spec, beside of the template itself.
+type OfSpec = fn(&Node, &mut Vec<String>);
+
+fn of_spec(workload: &Value, is_new: bool, with_template: bool, more: OfSpec) -> Vec<String> {
+    let root = Node::root(workload);
+    let spec = root.field("spec");
     let mut out = Vec::new();
-    pod_spec(&root.field("spec"), &mut out);
+    if is_new {
+        name(workload, PODS_AND_HOSTS, &mut out);
+    }
+    if with_template {
+        pod_template(&spec.field("template"), &mut out);
+    }
+    more(&spec, &mut out);
+    out
+}
+
+fn spec_changed(new: &Value, old: &Value) -> bool {
+    new.get("spec") != old.get("spec")
+}
+
+pub fn pod(pod: &Value) -> Vec<String> {
+    let mut out = Vec::new();
     name(pod, "the Pod's hostname", &mut out);
+    pod_spec::pod(&Node::root(pod), &mut out);
     out
 }
 
 /// Of a workload that makes pods by a template in its spec.
 pub fn workload(workload: &Value) -> Vec<String> {
-    let root = Node::root(workload);
-    let spec = root.field("spec");
-    let template = spec.field("template");
-    let mut out = Vec::new();
-    name(workload, PODS_AND_HOSTS, &mut out);
-    pod_spec(&template.field("spec"), &mut out);
-    out
+    of_spec(workload, true, true, |_, _| {})
 }
 
 /// The same for sets of which names of pods are not made so that it matters.
 pub fn template(workload: &Value) -> Vec<String> {
-    let root = Node::root(workload);
-    let spec = root.field("spec");
-    let template = spec.field("template");
-    let mut out = Vec::new();
-    pod_spec(&template.field("spec"), &mut out);
-    out
+    of_spec(workload, false, true, |_, _| {})
 }
 
 /// An update of a workload is told of what it does to the template, and only that.
 pub fn changed_template(new: &Value, old: &Value) -> Vec<String> {
-    if new.get("spec") == old.get("spec") { Vec::new() } else { template(new) }
+    if spec_changed(new, old) { template(new) } else { Vec::new() }
 }
 
-pub fn changed_cron_job(new: &Value, old: &Value) -> Vec<String> {
-    if new.get("spec") == old.get("spec") {
-        return Vec::new();
+pub fn stateful_set(set: &Value) -> Vec<String> {
+    of_spec(set, false, true, stateful_set_spec)
+}
+
+pub fn changed_stateful_set(new: &Value, old: &Value) -> Vec<String> {
+    of_spec(new, false, spec_changed(new, old), stateful_set_spec)
+}
+
+fn stateful_set_spec(spec: &Node, out: &mut Vec<String>) {
+    for claim in spec.field("volumeClaimTemplates").items() {
+        let spec = claim.field("spec");
+        claim_spec(&Node { value: spec.value, path: claim.path.child("Spec") }, out);
     }
-    let mut warnings = cron_job(new);
-    warnings.retain(|warning| !warning.starts_with("metadata.name"));
-    warnings
+    if spec.field("revisionHistoryLimit").int().is_some_and(|limit| limit < 0) {
+        out.push(
+            "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended"
+                .to_owned(),
+        );
+    }
+}
+
+/// Of the indexes of a job only so many that fail can be told apart.
+fn job_spec(spec: &Node, out: &mut Vec<String>) {
+    let over = |field: &str, limit: i64| spec.field(field).int().is_some_and(|count| count > limit);
+    if spec.field("completionMode").text() == "Indexed" && over("completions", 100_000) && over("parallelism", 10_000) {
+        out.push(format!(
+            "{}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, \
+             Kubernetes might not be able to track completedIndexes when a big number of indexes fail",
+            spec.path
+        ));
+    }
+    pod_template(&spec.field("template"), out);
+}
+
+pub fn job(job: &Value) -> Vec<String> {
+    of_spec(job, true, false, job_spec)
+}
+
+pub fn changed_job(new: &Value, old: &Value) -> Vec<String> {
+    if spec_changed(new, old) { of_spec(new, false, false, job_spec) } else { Vec::new() }
+}
+
+fn cron_job_spec(spec: &Node, out: &mut Vec<String>) {
+    job_spec(&spec.field("jobTemplate").field("spec"), out);
+    if spec.field("schedule").text().contains("TZ") {
+        out.push(
+            "cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see \
+             https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+                .to_owned(),
+        );
+    }
 }
 
 pub fn cron_job(job: &Value) -> Vec<String> {
-    let root = Node::root(job);
-    let spec = root.field("spec");
-    let template = spec.field("jobTemplate");
-    let job_spec = template.field("spec");
-    let pod_template = job_spec.field("template");
+    of_spec(job, true, false, cron_job_spec)
+}
+
+pub fn changed_cron_job(new: &Value, old: &Value) -> Vec<String> {
+    if spec_changed(new, old) { of_spec(new, false, false, cron_job_spec) } else { Vec::new() }
+}
+
+/// A template that is an object of its own.
+pub fn template_object(object: &Value) -> Vec<String> {
     let mut out = Vec::new();
-    name(job, PODS_AND_HOSTS, &mut out);
-    pod_spec(&pod_template.field("spec"), &mut out);
+    pod_template(&Node::root(object).field("template"), &mut out);
     out
-}
-
-fn pod_spec(spec: &Node, out: &mut Vec<String>) {
-    for (key, at) in spec.field("nodeSelector").entries() {
-        if let Some((_, since, instead)) = OLD_NODE_LABELS.iter().find(|(old, ..)| *old == key) {
-            out.push(format!("{}: deprecated since {since}; use \"{instead}\" instead", at.path));
-        }
-    }
-    for secret in spec.field("imagePullSecrets").items().filter(|secret| secret.field("name").is_empty()) {
-        out.push(format!("{}: invalid empty name \"\"", secret.field("name").path));
-    }
-    for volume in spec.field("volumes").items() {
-        for (kind, why) in OLD_VOLUMES {
-            if volume.field(kind).is_set() {
-                out.push(format!("{}: {why}", volume.field(kind).path));
-            }
-        }
-        let directory = volume.field("emptyDir");
-        fractional(&directory.field("sizeLimit"), out);
-    }
-    for list in ["initContainers", "containers"] {
-        spec.field(list).items().for_each(|container| self::container(&container, out));
-    }
-    let period = spec.field("terminationGracePeriodSeconds");
-    if period.int().is_some_and(|seconds| seconds < 0) {
-        out.push(format!("{}: must be >= 0; negative values are invalid and will be treated as 1", period.path));
-    }
-}
-
-fn container(container: &Node, out: &mut Vec<String>) {
-    let resources = container.field("resources");
-    for bound in ["limits", "requests"] {
-        for (resource, amount) in resources.field(bound).entries() {
-            if matches!(resource, "memory" | "ephemeral-storage") {
-                fractional(&amount, out);
-            }
-        }
-    }
-    let env = container.field("env");
-    for (index, variable) in env.items().enumerate() {
-        let name = variable.field("name").text();
-        if env.items().take(index).any(|before| before.field("name").text() == name) {
-            let why = format!("hides previous definition of \"{name}\", which may be dropped when using apply");
-            out.push(format!("{}: {why}", variable.path));
-        }
-    }
-    let ports = container.field("ports");
-    for (index, port) in ports.items().enumerate() {
-        let same = |other: &Node| {
-            ["containerPort", "protocol", "hostPort", "hostIP"]
-                .iter()
-                .all(|field| other.field(field).value == port.field(field).value)
-        };
-        if let Some(first) = ports.items().take(index).find(same) {
-            out.push(format!("{}: duplicate port definition with {}", port.path, first.path));
-        }
-    }
 }
 
 /// Bytes don't come in parts.
@@ -156,16 +171,6 @@ fn fractional(amount: &Node, out: &mut Vec<String>) {
     if quantity.milli_value() % 1000 != 0 {
         let shown = quantity.to_string();
         out.push(format!("{}: fractional byte value \"{shown}\" is invalid, must be an integer", amount.path));
-    }
-}
-
-pub fn ingress(ingress: &Value) -> Vec<String> {
-    let annotation = "kubernetes.io/ingress.class";
-    match object::annotation(ingress, annotation) {
-        Some(_) => {
-            vec![format!("annotation \"{annotation}\" is deprecated, please use 'spec.ingressClassName' instead")]
-        }
-        None => Vec::new(),
     }
 }
 
@@ -190,26 +195,91 @@ pub fn persistent_volume(volume: &Value) -> Vec<String> {
                 .to_owned(),
         );
     }
-    for (kind, why) in OLD_VOLUMES {
-        if spec.field(kind).is_set() {
-            out.push(format!("{}: {why}", spec.field(kind).path));
+    let affinity = spec.field("nodeAffinity");
+    let required = affinity.field("required");
+    for term in required.field("nodeSelectorTerms").items() {
+        node_labels::term(&term, false, &mut out);
+    }
+    old_volumes(&spec, &mut out);
+    out
+}
+
+pub fn persistent_volume_claim(claim: &Value) -> Vec<String> {
+    let mut out = Vec::new();
+    old_class(claim, &mut out);
+    claim_spec(&Node::root(claim).field("spec"), &mut out);
+    out
+}
+
+fn claim_spec(spec: &Node, out: &mut Vec<String>) {
+    let resources = spec.field("resources");
+    for bound in ["requests", "limits"] {
+        for (_, amount) in resources.field(bound).entries().filter(|(resource, _)| *resource == "storage") {
+            fractional(&amount, out);
+        }
+    }
+}
+
+pub fn storage_class(class: &Value) -> Vec<String> {
+    let mut out = Vec::new();
+    for topology in Node::root(class).field("allowedTopologies").items() {
+        for expression in topology.field("matchLabelExpressions").items() {
+            let key = expression.field("key");
+            if let Some(why) = node_labels::deprecated(key.text()) {
+                out.push(format!("{}: {why}", key.path));
+            }
         }
     }
     out
 }
 
-pub fn persistent_volume_claim(claim: &Value) -> Vec<String> {
-    let root = Node::root(claim);
+pub fn csi_storage_capacity(capacity: &Value) -> Vec<String> {
+    let mut out = Vec::new();
+    node_labels::selector(&Node::root(capacity).field("nodeTopology"), &mut out);
+    out
+}
+
+pub fn runtime_class(class: &Value) -> Vec<String> {
+    let root = Node::root(class);
+    let scheduling = root.field("scheduling");
+    let selector = scheduling.field("nodeSelector");
+    let old = selector.entries().filter_map(|(key, _)| node_labels::deprecated(key));
+    old.map(|why| format!("{}: {why}", selector.path)).collect()
+}
+
+pub fn node(node: &Value) -> Vec<String> {
+    let root = Node::root(node);
     let spec = root.field("spec");
     let mut out = Vec::new();
-    old_class(claim, &mut out);
-    let resources = spec.field("resources");
-    for bound in ["requests", "limits"] {
-        for (_, amount) in resources.field(bound).entries().filter(|(resource, _)| *resource == "storage") {
-            fractional(&amount, &mut out);
-        }
+    if !spec.field("externalID").is_empty() {
+        out.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned());
     }
+    spec.field("podCIDRs").items().for_each(|range| address::cidr(&range, &mut out));
     out
+}
+
+const MOUNTABLE_SECRETS: &str = "kubernetes.io/enforce-mountable-secrets";
+
+pub fn service_account(account: &Value) -> Vec<String> {
+    match object::annotation(account, MOUNTABLE_SECRETS) {
+        Some(_) => vec![format!(
+            "metadata.annotations[{MOUNTABLE_SECRETS}]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+        )],
+        None => Vec::new(),
+    }
+}
+
+/// An annotation that was there before is no news.
+pub fn changed_service_account(new: &Value, old: &Value) -> Vec<String> {
+    if object::annotation(old, MOUNTABLE_SECRETS).is_some() { Vec::new() } else { service_account(new) }
+}
+
+/// A key that is no match for its certificate.
+pub fn secret(secret: &Value) -> Vec<String> {
+    match object::text(secret, &["type"]) {
+        Some("kubernetes.io/tls") => key_pair::complaint(secret).into_iter().collect(),
+        _ => Vec::new(),
+    }
 }
 
 #[cfg(test)]
@@ -230,12 +300,12 @@ mod tests {
         assert_eq!(
             super::pod(&pod),
             [
+                "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [must not contain dots]",
                 "spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use \"kubernetes.io/os\" instead",
                 "spec.containers[0].resources.limits[memory]: fractional byte value \"1500m\" is invalid, must be an integer",
                 "spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply",
                 "spec.containers[0].ports[1]: duplicate port definition with spec.containers[0].ports[0]",
                 "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1",
-                "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [must not contain dots]",
             ]
         );
         assert!(super::pod(&json!({"metadata": {"name": "a"}, "spec": {"containers": []}})).is_empty());
