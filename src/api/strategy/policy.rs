@@ -12,7 +12,7 @@ use crate::object;
 use crate::validation::{
     admissionregistration as admission_rules, apiextensions as extension_rules, apiregistration as registration_rules,
     autoscaling as autoscaling_rules, flowcontrol as flow_rules, networking as network_rules, policy as rules,
-    storage as storage_rules, warnings,
+    resource as resource_rules, storage as storage_rules, warnings,
 };
 
 /// A kind of which an update has to say which version it is of.
@@ -225,5 +225,22 @@ pub const PRIORITY_LEVEL: Strategy = Strategy {
     ..COUNTED
 };
 
-pub const RESOURCE_CLAIM: Strategy = Strategy { default: resource::resource_claim, ..GENERIC };
-pub const RESOURCE_CLAIM_TEMPLATE: Strategy = Strategy { default: resource::resource_claim_template, ..GENERIC };
+pub const RESOURCE_CLAIM: Strategy = Strategy {
+    default: resource::resource_claim,
+    validate_create: resource_rules::resource_claim,
+    validate_update: resource_rules::resource_claim_update,
+    validate_status: resource_rules::resource_claim_status,
+    ..GENERIC
+};
+pub const RESOURCE_CLAIM_TEMPLATE: Strategy = Strategy {
+    default: resource::resource_claim_template,
+    validate_create: resource_rules::resource_claim_template,
+    validate_update: resource_rules::resource_claim_template_update,
+    ..GENERIC
+};
+pub const DEVICE_CLASS: Strategy = Strategy { validate: resource_rules::device_class, ..COUNTED };
+pub const RESOURCE_SLICE: Strategy = Strategy {
+    validate: resource_rules::resource_slice,
+    validate_update: resource_rules::resource_slice_update,
+    ..COUNTED
+};

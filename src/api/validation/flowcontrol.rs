@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::node::{Errors, Node, go_struct};
-use super::{FieldError, names};
+use super::{FieldError, go_json, names};
 
 const PRECEDENCE_LIMIT: i64 = 10_000;
 const QUEUES_LIMIT: i64 = 10_000_000;
@@ -39,7 +39,55 @@ pub fn flow_schema(schema: &Value, errors: &mut Errors) {
         false => name.invalid_text(errors, names::dns1123_subdomain(name.text())),
     }
     spec.field("rules").items().for_each(|rule| rule_with_subjects(&rule, errors));
+    let name = crate::object::name(schema);
+    if mandatory_schema(name).is_some_and(|fixed| fixed != *spec.value) {
+        let shown = go_json::shown("FlowSchemaSpec", spec.value);
+        spec.invalid_as(shown, errors, format!("spec of '{name}' must equal the fixed value"));
+    }
     conditions(&root, errors);
+}
+
+/// What the schemas say that every server has: they cannot be changed.
+fn mandatory_schema(name: &str) -> Option<Value> {
+    let spec = |precedence: i64, method: Option<&str>, groups: &[&str]| {
+        let subjects: Vec<Value> =
+            groups.iter().map(|group| json!({"kind": "Group", "group": {"name": group}})).collect();
+        let mut spec = json!({"matchingPrecedence": precedence, "priorityLevelConfiguration": {"name": name},
+            "rules": [{"subjects": subjects,
+                "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true,
+                    "namespaces": ["*"]}],
+                "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}]}]});
+        if let Some(method) = method {
+            spec["distinguisherMethod"] = json!({"type": method});
+        }
+        spec
+    };
+    match name {
+        "exempt" => Some(spec(1, None, &["system:masters"])),
+        "catch-all" => Some(spec(10_000, Some("ByUser"), &["system:unauthenticated", "system:authenticated"])),
+        _ => None,
+    }
+}
+
+/// The same of the levels; how much the exempt one takes of the others is for the administrator to say.
+fn mandatory_level(spec: &Node, name: &str, errors: &mut Errors) {
+    let mut given = spec.value.clone();
+    let (fixed, except) = match name {
+        "exempt" => {
+            given.as_object_mut().map(|fields| fields.remove("exempt"));
+            (json!({"type": "Exempt"}), " except the 'spec.exempt' field")
+        }
+        "catch-all" => {
+            let limited =
+                json!({"nominalConcurrencyShares": 5, "lendablePercent": 0, "limitResponse": {"type": "Reject"}});
+            (json!({"type": "Limited", "limited": limited}), "")
+        }
+        _ => return,
+    };
+    if given != fixed {
+        let shown = go_json::shown("PriorityLevelConfigurationSpec", spec.value);
+        spec.invalid_as(shown, errors, format!("spec of '{name}'{except} must equal the fixed value"));
+    }
 }
 
 fn rule_with_subjects(rule: &Node, errors: &mut Errors) {
@@ -218,6 +266,7 @@ pub fn priority_level(level: &Value, errors: &mut Errors) {
         }
         _ => kind.not_supported(errors, &["Exempt", "Limited"]),
     }
+    mandatory_level(&spec, crate::object::name(level), errors);
     conditions(&root, errors);
 }
 
@@ -290,8 +339,6 @@ fn entropy(deck: i64, hand: i64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::validation::wrong;
 
@@ -309,6 +356,33 @@ mod tests {
                 "spec.rules[0].subjects[0].group: Forbidden: group is forbidden when subject kind is not 'Group'",
                 r#"spec.rules[0].resourceRules[0].verbs: Invalid value: ["*","get"]: if '*' is present, must not specify other verbs"#,
                 "spec.rules[0].resourceRules[0].namespaces: Required value: resource rules that are not cluster scoped must supply at least one namespace",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_every_server_has_cannot_be_changed() {
+        let schema = |name: &str, spec: Value| wrong(flow_schema, json!({"metadata": {"name": name}, "spec": spec}));
+        for name in ["exempt", "catch-all"] {
+            let mut spec = mandatory_schema(name).expect("a mandatory one");
+            assert!(schema(name, spec.clone()).is_empty());
+            spec["rules"][0]["nonResourceRules"] = json!([]);
+            let told = schema(name, spec);
+            assert!(told[0].starts_with(r#"spec: Invalid value: {"PriorityLevelConfiguration":{"Name":"#), "{told:?}");
+            assert!(told[0].ends_with(&format!(": spec of '{name}' must equal the fixed value")), "{told:?}");
+        }
+        let level = |name: &str, spec: Value| wrong(priority_level, json!({"metadata": {"name": name}, "spec": spec}));
+        let exempt = json!({"nominalConcurrencyShares": 7, "lendablePercent": 50});
+        assert!(level("exempt", json!({"type": "Exempt", "exempt": exempt})).is_empty());
+        let limited = |shares: i64| {
+            json!({"type": "Limited", "limited": {"nominalConcurrencyShares": shares, "lendablePercent": 0,
+                "limitResponse": {"type": "Reject"}}})
+        };
+        assert!(level("catch-all", limited(5)).is_empty());
+        assert_eq!(
+            level("catch-all", limited(6)),
+            [
+                r#"spec: Invalid value: {"Type":"Limited","Limited":{"NominalConcurrencyShares":6,"LimitResponse":{"Type":"Reject","Queuing":null},"LendablePercent":0,"BorrowingLimitPercent":null},"Exempt":null}: spec of 'catch-all' must equal the fixed value"#
             ]
         );
     }
