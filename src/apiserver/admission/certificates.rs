@@ -6,7 +6,7 @@ use base64::prelude::BASE64_STANDARD;
 use k3s_api::object::text;
 use k3s_api::status::Status;
 use serde_json::Value;
-use x509_parser::prelude::{FromDer, Pem, X509CertificationRequest};
+use x509_parser::prelude::{FromDer, Pem, X509CertificationRequest, X509Name};
 
 use super::{Attributes, Operation, Plugin};
 
@@ -30,11 +30,21 @@ impl Plugin for CertificateSubjectRestriction {
 /// Whether the PEM certificate request in base64 names the group `system:masters`. What can't be read is refused by
 /// validation.
 fn asks_for_masters(encoded: &str) -> bool {
-    let Ok(pem) = BASE64_STANDARD.decode(encoded) else { return false };
-    Pem::iter_from_buffer(&pem).flatten().any(|pem| {
-        X509CertificationRequest::from_der(&pem.contents).is_ok_and(|(_, request)| {
-            let subject = &request.certification_request_info.subject;
-            subject.iter_organization().any(|group| group.as_str() == Ok("system:masters"))
-        })
+    subject_of(encoded, |subject| subject.iter_organization().any(|group| group.as_str() == Ok("system:masters")))
+        .unwrap_or_default()
+}
+
+/// The common name of a PEM certificate request in base64; empty if it has none. None if it can't be read.
+pub(super) fn common_name(encoded: &str) -> Option<String> {
+    subject_of(encoded, |subject| {
+        subject.iter_common_name().find_map(|name| name.as_str().ok()).unwrap_or_default().to_owned()
+    })
+}
+
+fn subject_of<T>(encoded: &str, look: impl Fn(&X509Name<'_>) -> T) -> Option<T> {
+    let pem = BASE64_STANDARD.decode(encoded).ok()?;
+    Pem::iter_from_buffer(&pem).flatten().find_map(|pem| {
+        let (_, request) = X509CertificationRequest::from_der(&pem.contents).ok()?;
+        Some(look(&request.certification_request_info.subject))
     })
 }

@@ -116,7 +116,7 @@ impl Chain {
         let (mut rules, mut problems) = (Vec::new(), Vec::new());
         for member in &self.0 {
             match &member.by {
-                By::Node if user.groups.iter().any(|group| group == "system:nodes") => {
+                By::Node if node::name(user).is_some() => {
                     problems.push("node authorizer does not support user rule resolution".to_owned());
                 }
                 By::Node | By::AlwaysDeny => {}

@@ -7,7 +7,7 @@ pub mod config;
 pub mod escalation;
 pub(crate) mod follow;
 pub(crate) mod metrics;
-mod node;
+pub(crate) mod node;
 mod policy;
 mod rules;
 pub mod webhook;

@@ -3,7 +3,7 @@
 //!
 //! They are created through the API like everything else, so they are validated, defaulted and owned by their field
 //! managers. `objects.jsonl` holds what does not depend on the configuration, an object per line, as Kubernetes 1.36
-//! creates it; it is read only here, when the server starts.
+//! creates it; it is read only here.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -18,10 +18,11 @@ use ipnet::IpNet;
 use k3s_api::authentication::UserInfo;
 use k3s_api::resource::{self, Resource};
 use k3s_api::{object, time};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::authorization::MASTERS;
+use crate::authorization::{MASTERS, Rule};
 use crate::{ApiServer, Config, flow_control, registry};
 
 /// Why an object that every cluster must have could not be made.
@@ -39,6 +40,7 @@ pub enum Error {
 /// Objects at a time: enough for the datastore to commit them in a few groups.
 const AT_A_TIME: usize = 64;
 
+const OBJECTS: &str = include_str!("objects.jsonl");
 const MANAGER: &str = "kube-apiserver";
 const FLOW_CONTROL: &str = "flowcontrol.apiserver.k8s.io/v1";
 
@@ -67,13 +69,21 @@ pub async fn run(server: &ApiServer) -> Result<(), Error> {
 /// # Errors
 /// If the embedded data is damaged.
 pub fn objects(config: &Config) -> Result<Vec<Value>, Error> {
-    let lines = include_str!("objects.jsonl").lines();
+    let lines = OBJECTS.lines();
     let mut objects: Vec<Value> =
         lines.map(serde_json::from_str).collect::<Result<_, _>>().map_err(|error| Error::Data(error.to_string()))?;
     objects.push(service_cidr(config));
     objects.extend(kubernetes_service(config));
     objects.extend(extension_authentication(config));
     Ok(objects)
+}
+
+/// What a built-in cluster role allows, whatever may have become of it in the cluster. Empty if there is no such role.
+pub(crate) fn rules_of(role: &str) -> Vec<Rule> {
+    let objects = OBJECTS.lines().filter(|line| line.contains(role)).filter_map(|line| serde_json::from_str(line).ok());
+    let mut roles =
+        objects.filter(|object: &Value| object::kind(object) == "ClusterRole" && object::name(object) == role);
+    roles.next().and_then(|role| Vec::deserialize(&role["rules"]).ok()).unwrap_or_default()
 }
 
 fn namespaces() -> Vec<Value> {

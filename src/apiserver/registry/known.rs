@@ -26,6 +26,11 @@ known! {
     pods = "" / "v1" / "pods";
     nodes = "" / "v1" / "nodes";
     secrets = "" / "v1" / "secrets";
+    persistent_volumes = "" / "v1" / "persistentvolumes";
+    persistent_volume_claims = "" / "v1" / "persistentvolumeclaims";
+    volume_attachments = "storage.k8s.io" / "v1" / "volumeattachments";
+    csi_drivers = "storage.k8s.io" / "v1" / "csidrivers";
+    resource_slices = "resource.k8s.io" / "v1" / "resourceslices";
     limit_ranges = "" / "v1" / "limitranges";
     resource_quotas = "" / "v1" / "resourcequotas";
     endpoints = "" / "v1" / "endpoints";

@@ -72,6 +72,15 @@ impl Cluster {
         self.send(Method::PUT, "admin", &[], path, body).await
     }
 
+    /// Patches it by a merge patch.
+    pub async fn merge(&self, token: &str, path: &str, body: Value) -> (StatusCode, Value) {
+        self.send(Method::PATCH, token, &[], path, body).await
+    }
+
+    pub async fn delete(&self, token: &str, path: &str) -> (StatusCode, Value) {
+        self.send(Method::DELETE, token, &[], path, Value::Null).await
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -85,10 +94,11 @@ impl Cluster {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
+        let content_type = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
         let request = request
             .method(method)
             .uri(path)
-            .header("content-type", "application/json")
+            .header("content-type", content_type)
             .header("authorization", format!("Bearer {token}"))
             .body(Full::new(Bytes::from(body)))
             .unwrap();

@@ -10,4 +10,5 @@ mod cluster;
 mod connect;
 mod credentials;
 mod impersonation;
+mod nodes;
 mod outside;
