@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
 use super::jwt::{self, PublicKey};
-use crate::remote::{self, Client};
+use crate::remote::{self, Client, Connect};
 
 /// How long the provider may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -107,7 +107,8 @@ impl Oidc {
         if options.username_claim.is_empty() {
             options.username_claim = "sub".to_owned();
         }
-        let issuer = Client::new(&options.authorities, None, PATIENCE)?;
+        let connect = Connect { authorities: options.authorities.clone(), ..Connect::default() };
+        let issuer = Client::new(connect, PATIENCE)?;
         Ok(Self { options, issuer, keys: Mutex::default(), asking: tokio::sync::Mutex::default() })
     }
 

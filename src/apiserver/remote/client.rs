@@ -3,17 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request};
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::time::timeout;
+
+use super::connect::{Connect, Route};
 
 /// Answers are not longer than this.
 const MAX_ANSWER: usize = 1 << 20;
@@ -43,43 +42,17 @@ impl Error {
 /// A client of such a server, with connections that are kept.
 #[derive(Debug, Clone)]
 pub struct Client {
-    client: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: legacy::Client<HttpsConnector<Route>, Full<Bytes>>,
     patience: Duration,
 }
 
 impl Client {
-    /// Trusts `authorities`, or, if there are none, the host's, and shows `identity` to who asks for it.
+    /// Connects as `connect` says; servers have `patience` to answer.
     ///
     /// # Errors
     /// If a certificate or the key cannot be used.
-    pub fn new(
-        authorities: &[CertificateDer<'static>],
-        identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
-        patience: Duration,
-    ) -> Result<Self, Error> {
-        let mut roots = RootCertStore::empty();
-        match authorities {
-            [] => {
-                let found = rustls_native_certs::load_native_certs();
-                roots.add_parsable_certificates(found.certs);
-                if roots.is_empty() {
-                    return Err(Error::NoAuthorities);
-                }
-            }
-            authorities => {
-                for authority in authorities {
-                    roots.add(authority.clone())?;
-                }
-            }
-        }
-        let builder = ClientConfig::builder_with_provider(k3s_tls::provider())
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots);
-        let tls = match identity {
-            Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
-            None => builder.with_no_client_auth(),
-        };
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().build();
+    pub fn new(connect: Connect, patience: Duration) -> Result<Self, Error> {
+        let connector = connect.connector()?;
         Ok(Self { client: legacy::Client::builder(TokioExecutor::new()).build(connector), patience })
     }
 
@@ -88,43 +61,31 @@ impl Client {
     /// # Errors
     /// If there is none.
     pub async fn get(&self, url: &str) -> Result<Value, Error> {
-        self.exchange(Method::GET, url, None, Bytes::new()).await
+        self.exchange(Method::GET, url, HeaderMap::new(), Bytes::new()).await
     }
 
-    /// The answer to a document; `credentials` say who asks (`Authorization`).
+    /// The answer to a document; `headers` say who asks.
     ///
     /// # Errors
     /// If there is none.
-    pub async fn post(&self, url: &str, credentials: Option<&HeaderValue>, document: Bytes) -> Result<Value, Error> {
-        self.exchange(Method::POST, url, credentials, document).await
+    pub async fn post(&self, url: &str, headers: HeaderMap, document: Bytes) -> Result<Value, Error> {
+        self.exchange(Method::POST, url, headers, document).await
     }
 
     /// Hands a document over; what the server says beside that it has taken it, does not matter.
     ///
     /// # Errors
     /// If the server has not taken it.
-    pub async fn deliver(&self, url: &str, credentials: Option<&HeaderValue>, document: Bytes) -> Result<(), Error> {
-        self.send(Method::POST, url, credentials, document).await.map(drop)
+    pub async fn deliver(&self, url: &str, headers: HeaderMap, document: Bytes) -> Result<(), Error> {
+        self.send(Method::POST, url, headers, document).await.map(drop)
     }
 
-    async fn exchange(
-        &self,
-        method: Method,
-        url: &str,
-        credentials: Option<&HeaderValue>,
-        body: Bytes,
-    ) -> Result<Value, Error> {
-        let answer = self.send(method, url, credentials, body).await?;
+    async fn exchange(&self, method: Method, url: &str, headers: HeaderMap, body: Bytes) -> Result<Value, Error> {
+        let answer = self.send(method, url, headers, body).await?;
         serde_json::from_slice(&answer).map_err(|source| Error::NoJson { url: url.to_owned(), source })
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        url: &str,
-        credentials: Option<&HeaderValue>,
-        body: Bytes,
-    ) -> Result<Bytes, Error> {
+    async fn send(&self, method: Method, url: &str, headers: HeaderMap, body: Bytes) -> Result<Bytes, Error> {
         let unreachable = |detail: String| Error::Unreachable { url: url.to_owned(), detail };
         let mut request = Request::builder()
             .method(method)
@@ -133,9 +94,7 @@ impl Client {
             .header(CONTENT_TYPE, "application/json")
             .body(Full::from(body))
             .map_err(|error| unreachable(error.to_string()))?;
-        if let Some(credentials) = credentials {
-            request.headers_mut().insert(AUTHORIZATION, credentials.clone());
-        }
+        request.headers_mut().extend(headers);
         let exchange = async {
             let response = self.client.request(request).await.map_err(|error| unreachable(causes(&error)))?;
             let code = response.status();

@@ -4,7 +4,10 @@
 //! may do what, and take audit events.
 
 mod client;
+mod connect;
 mod kubeconfig;
+mod reread;
 
 pub use client::{Client, Error};
+pub use connect::Connect;
 pub use kubeconfig::{Error as KubeconfigError, Webhook};

@@ -208,16 +208,17 @@ async fn a_webhook_judges_tokens_and_is_not_asked_twice() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_would_trust_anybody_is_refused() {
+async fn a_webhook_that_is_reached_by_a_program_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("webhook.yaml");
     let kubeconfig = json!({"current-context": "c",
-        "clusters": [{"name": "judge", "cluster": {"server": "https://localhost", "insecure-skip-tls-verify": true}}],
-        "contexts": [{"name": "c", "context": {"cluster": "judge", "user": ""}}]});
+        "clusters": [{"name": "judge", "cluster": {"server": "https://localhost"}}],
+        "users": [{"name": "me", "user": {"exec": {"command": "login"}}}],
+        "contexts": [{"name": "c", "context": {"cluster": "judge", "user": "me"}}]});
     std::fs::write(&path, kubeconfig.to_string()).unwrap();
     let store = Arc::new(Sqlite::open(&folder.path().join("state.db"), Options::default()).unwrap());
     let mut config = Config::new(store, IpAddr::V4(Ipv4Addr::LOCALHOST));
     config.authentication.token_webhook = Some(webhook::Options::new(path));
     let error = ApiServer::start(config).await.err().expect("no server").to_string();
-    assert!(error.contains("webhook.yaml") && error.contains("insecure-skip-tls-verify"), "{error}");
+    assert!(error.contains("webhook.yaml") && error.contains("exec can't be used"), "{error}");
 }

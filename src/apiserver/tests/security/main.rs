@@ -10,5 +10,6 @@ mod cluster;
 mod connect;
 mod credentials;
 mod impersonation;
+mod kubeconfig;
 mod nodes;
 mod outside;

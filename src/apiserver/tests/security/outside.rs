@@ -3,12 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -56,7 +56,9 @@ struct Inner {
     mood: Mutex<Mood>,
     seen: Mutex<Vec<Value>>,
     tries: AtomicUsize,
-    credentials: Mutex<Option<String>>,
+    headers: Mutex<HeaderMap>,
+    closing: AtomicBool,
+    certificate: Mutex<Option<Vec<u8>>>,
     answer: Answer,
 }
 
@@ -88,7 +90,9 @@ impl Outside {
             mood: Mutex::new(Mood::Answering),
             seen: Mutex::default(),
             tries: AtomicUsize::new(0),
-            credentials: Mutex::default(),
+            headers: Mutex::default(),
+            closing: AtomicBool::new(false),
+            certificate: Mutex::default(),
             answer: Arc::new(answer),
         };
         Self {
@@ -120,7 +124,22 @@ impl Outside {
 
     /// `Authorization` of the last request.
     pub fn credentials(&self) -> Option<String> {
-        self.inner.credentials.lock().clone()
+        self.header("authorization")
+    }
+
+    /// A header of the last request.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.inner.headers.lock().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    }
+
+    /// From now on a connection is closed after its answer.
+    pub fn keep_no_connections(&self) {
+        self.inner.closing.store(true, Ordering::SeqCst);
+    }
+
+    /// The certificate that the last client has shown, in DER.
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        self.inner.certificate.lock().clone()
     }
 
     /// The documents, or the paths of requests without one, that were taken since the last time.
@@ -130,12 +149,18 @@ impl Outside {
 
     /// A kubeconfig that names it, in that folder.
     pub fn kubeconfig(&self, folder: &Path) -> PathBuf {
+        let cluster = json!({"server": format!("https://localhost:{}/x", self.port),
+            "certificate-authority-data": self.bundle});
+        Self::kubeconfig_of(folder, &cluster, &json!({"username": "k3s", "password": "sesame"}))
+    }
+
+    /// A kubeconfig of that cluster and user.
+    pub fn kubeconfig_of(folder: &Path, cluster: &Value, user: &Value) -> PathBuf {
         let path = folder.join("outside.yaml");
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{"name": "outside", "cluster": {"server": format!("https://localhost:{}/x", self.port),
-                "certificate-authority-data": self.bundle}}],
-            "users": [{"name": "me", "user": {"username": "k3s", "password": "sesame"}}],
+            "clusters": [{"name": "outside", "cluster": cluster}],
+            "users": [{"name": "me", "user": user}],
             "contexts": [{"name": "c", "context": {"cluster": "outside", "user": "me"}}],
         });
         std::fs::write(&path, kubeconfig.to_string()).unwrap();
@@ -153,6 +178,8 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, inner: Arc<Inner>) {
         let (tls, inner) = (tls.clone(), Arc::clone(&inner));
         connections.spawn(async move {
             let Ok(stream) = tls.accept(stream).await else { return };
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            *inner.certificate.lock() = shown.map(|certificate| certificate.to_vec());
             let service = service_fn(move |request| respond(Arc::clone(&inner), request));
             // A client that goes away is no failure.
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -161,8 +188,7 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, inner: Arc<Inner>) {
 }
 
 async fn respond(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::io::Error> {
-    let credentials = request.headers().get("authorization").and_then(|value| value.to_str().ok());
-    *inner.credentials.lock() = credentials.map(str::to_owned);
+    inner.headers.lock().clone_from(request.headers());
     let path = request.uri().to_string();
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let document = match body.is_empty() {
@@ -183,6 +209,9 @@ async fn respond(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respon
         Mood::Gone => return Err(std::io::ErrorKind::ConnectionReset.into()),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
+    if inner.closing.load(Ordering::SeqCst) {
+        response.headers_mut().insert("connection", HeaderValue::from_static("close"));
+    }
     if mood == Mood::Failing {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
