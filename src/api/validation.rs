@@ -165,6 +165,11 @@ impl FieldError {
         Self::new(path, ErrorKind::Forbidden, String::new(), detail)
     }
 
+    /// The same at a path that is text already.
+    pub fn forbidden_at_text(field: &str, detail: impl Into<String>) -> Self {
+        Self::new(field, ErrorKind::Forbidden, String::new(), detail)
+    }
+
     /// Text of more than `limit` bytes.
     pub fn too_long(path: &Path, limit: usize) -> Self {
         Self::new(path, ErrorKind::TooLong, String::new(), format!("may not be more than {limit} bytes"))

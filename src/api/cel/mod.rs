@@ -17,6 +17,7 @@
 //! See <https://kubernetes.io/docs/reference/using-api/cel/>.
 
 pub mod check;
+mod cost;
 pub mod declarations;
 mod depth;
 mod equality;
@@ -29,6 +30,7 @@ pub mod types;
 mod unify;
 pub mod value;
 
+pub use cost::Sizes;
 pub use eval::{Activation, Error};
 pub use issue::Issues;
 pub use program::{Environment, Program};

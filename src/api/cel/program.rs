@@ -7,6 +7,7 @@ use cel::Env;
 use cel::common::ast::{Expr, IdedExpr};
 
 use super::check::Checker;
+use super::cost::{self, Sizes};
 use super::eval::{Activation, Error, Evaluator};
 use super::types::Type;
 use super::value::Value;
@@ -172,6 +173,12 @@ impl Program {
     /// Whether it mentions a variable.
     pub fn uses(&self, variable: &str) -> bool {
         self.variables.contains(variable)
+    }
+
+    /// The most that one evaluation may cost, with variables of these sizes.
+    pub fn most_it_may_cost(&self, variables: &[(&str, &Sizes)]) -> u64 {
+        let estimate = || cost::estimate(&self.expr, variables);
+        if self.depth <= SHALLOW { estimate() } else { stacker::grow(STACK, estimate) }
     }
 
     /// Its value. What it cost is added up in the activation.

@@ -169,6 +169,7 @@ pub const API_SERVICE: Strategy = Strategy {
 };
 pub const CUSTOM_RESOURCE_DEFINITION: Strategy = Strategy {
     validate: extension_rules::custom_resource_definition,
+    validate_create: extension_rules::rule_costs,
     validate_update: extension_rules::custom_resource_definition_update,
     validate_status: extension_rules::custom_resource_definition_status,
     default: apiextensions::custom_resource_definition,

@@ -3,6 +3,7 @@
 //! A definition's `openAPIV3Schema` becomes two things: a [`Table`](crate::schema::Table), by which objects are decoded,
 //! pruned, defaulted and merged like built-in ones, and a [`Structural`], which knows what values may be.
 
+mod cost;
 mod embedded;
 pub mod format;
 mod lists;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+use super::cost::{self, Cardinality, Total};
 use super::{Kind, Structural, correlated, fields, list};
-use crate::cel::{self, Activation, Environment, Error, Program, Type, Value, types};
+use crate::cel::{self, Activation, Environment, Error, Program, Sizes, Type, Value, types};
 use crate::validation::{FieldError, Path, Verbatim};
 
 /// The rules of a schema and of those below it.
@@ -36,29 +37,49 @@ struct Rule {
 impl Rules {
     /// Those of a schema; what cannot be compiled is added to the errors.
     pub fn compile(schema: &Json, at: &Path, errors: &mut Vec<FieldError>) -> Self {
-        Self::of(schema, at, true, errors)
+        Self::of(schema, at, true, Cardinality::Bounded(1), &mut Total::default(), errors)
     }
 
-    fn of(schema: &Json, at: &Path, root: bool, errors: &mut Vec<FieldError>) -> Self {
+    /// Adds which rules of a schema might cost too much, as far as they can be compiled.
+    pub fn check_costs(schema: &Json, at: &Path, errors: &mut Vec<FieldError>) {
+        let mut total = Total::default();
+        // What cannot be compiled is told by `compile`.
+        Self::of(schema, at, true, Cardinality::Bounded(1), &mut total, &mut Vec::new());
+        total.finish(at, errors);
+    }
+
+    fn of(
+        schema: &Json,
+        at: &Path,
+        root: bool,
+        many: Cardinality,
+        total: &mut Total,
+        errors: &mut Vec<FieldError>,
+    ) -> Self {
         let validations = list(schema, "x-kubernetes-validations");
         let mut own = Vec::new();
         if !validations.is_empty() {
             let of = type_of(schema, root);
             let list = at.child("x-kubernetes-validations");
+            let (sizes, smallest) = cost::sizes(schema);
             for (index, rule) in validations.iter().enumerate() {
-                own.extend(Rule::compile(rule, &of, &list.index(index), errors));
+                let at = list.index(index);
+                let Some(rule) = Rule::compile(rule, &of, &at, errors) else { continue };
+                total.add(&at.child("rule"), rule.most_it_may_cost(&sizes), many, smallest);
+                own.push(rule);
             }
         }
         let properties = at.child("properties");
         let (items_at, additional_at) = (at.child("items"), at.child("additionalProperties"));
-        let mut below = |name: &str, at: &Path| {
-            let schema = schema.get(name).filter(|schema| schema.is_object())?;
-            let rules = Self::of(schema, at, false, errors);
+        let mut below = |name: &str, limit: &str, at: &Path| {
+            let elements = schema.get(name).filter(|schema| schema.is_object())?;
+            let rules = Self::of(elements, at, false, many.of_elements(schema, limit), total, errors);
             (!rules.is_empty()).then(|| Box::new(rules))
         };
-        let (items, additional) = (below("items", &items_at), below("additionalProperties", &additional_at));
+        let items = below("items", "maxItems", &items_at);
+        let additional = below("additionalProperties", "maxProperties", &additional_at);
         let properties = fields(schema, "properties")
-            .map(|(name, schema)| (name.clone(), Self::of(schema, &properties.key(name), false, errors)))
+            .map(|(name, schema)| (name.clone(), Self::of(schema, &properties.key(name), false, many, total, errors)))
             .filter(|(_, rules)| !rules.is_empty())
             .collect();
         Self { own, items, additional, properties }
@@ -176,6 +197,11 @@ impl Rule {
             field_path: text("fieldPath").to_owned(),
             optional_old,
         })
+    }
+
+    /// The most that checking one value may cost.
+    fn most_it_may_cost(&self, sizes: &Sizes) -> u64 {
+        self.program.most_it_may_cost(&[("self", sizes), ("oldSelf", sizes)])
     }
 
     fn check(

@@ -79,30 +79,63 @@ pub fn custom_resource_definition_status(new: &Value, old: &Value, errors: &mut 
     stored_versions(&spec.field("versions"), &status.field("storedVersions"), errors);
 }
 
-/// Schemas that are the same in all versions are told as that of the definition, as in its old form.
-fn version_schemas(spec: &Node, errors: &mut Errors) {
+/// Visits the schemas of the versions, each with its version's name and the path that errors about it have. Schemas that
+/// are the same in all versions are told as that of the definition, as in its old form.
+fn each_schema(spec: &Node, mut visit: impl FnMut(&str, &Node)) {
     let versions = spec.field("versions");
     let schema = |version: &Node| version.value.get("schema").cloned().unwrap_or(Value::Null);
     let first = versions.items().next().map(|version| schema(&version));
     let same = versions.items().all(|version| Some(schema(&version)) == first);
     for version in versions.items() {
+        let name = version.field("name");
         let at = if same { spec.field("validation") } else { version.field("schema") };
         let schema = version.field("schema");
-        let schema = schema.field("openAPIV3Schema");
-        if !schema.is_set() {
-            schema.required(errors, "schemas are required");
-            continue;
+        let value = schema.field("openAPIV3Schema").value;
+        match value.is_null() {
+            // That it is missing is told of the version itself.
+            true => visit(name.text(), &schema.field("openAPIV3Schema")),
+            false => visit(name.text(), &Node { value, path: at.path.child("openAPIV3Schema") }),
         }
-        let at = at.path;
-        let before = errors.len();
-        structural_schema::validate(schema.value, &at.child("openAPIV3Schema"), errors);
-        if errors.len() == before {
-            Rules::compile(schema.value, &at.child("openAPIV3Schema"), errors);
-        }
-        if same {
+        if same && !value.is_null() {
             break;
         }
     }
+}
+
+fn version_schemas(spec: &Node, errors: &mut Errors) {
+    each_schema(spec, |_, schema| {
+        if !schema.is_set() {
+            return schema.required(errors, "schemas are required");
+        }
+        let before = errors.len();
+        structural_schema::validate(schema.value, &schema.path, errors);
+        if errors.len() == before {
+            Rules::compile(schema.value, &schema.path, errors);
+        }
+    });
+}
+
+/// Rules that might cost too much, of a new definition.
+pub fn rule_costs(definition: &Value, errors: &mut Errors) {
+    let root = Node::root(definition);
+    // Of schemas that are no schemas nothing can be said.
+    if errors.is_empty() {
+        each_schema(&root.field("spec"), |_, schema| Rules::check_costs(schema.value, &schema.path, errors));
+    }
+}
+
+/// The same of the schemas that an update changes: what is stored stays as good as it was.
+fn changed_rule_costs(new: &Node, old: &Node, errors: &mut Errors) {
+    if !errors.is_empty() {
+        return;
+    }
+    let mut before = std::collections::BTreeMap::new();
+    each_schema(&old.field("spec"), |version, schema| drop(before.insert(version.to_owned(), schema.value.clone())));
+    each_schema(&new.field("spec"), |version, schema| {
+        if before.get(version) != Some(schema.value) {
+            Rules::check_costs(schema.value, &schema.path, errors);
+        }
+    });
 }
 
 fn kind_names(resource_names: &Node, errors: &mut Errors) {
@@ -194,6 +227,7 @@ fn protected_group(metadata: &Node, group: &str, errors: &mut Errors) {
 pub fn custom_resource_definition_update(new: &Value, old: &Value, errors: &mut Errors) {
     let (new, old) = (Node::root(new), Node::root(old));
     let (new_spec, old_spec) = (new.field("spec"), old.field("spec"));
+    changed_rule_costs(&new, &old, errors);
     new_spec.field("group").immutable(&old_spec.field("group"), errors);
     let established =
         old.field("status").field("conditions").items().any(|condition| {
@@ -205,5 +239,33 @@ pub fn custom_resource_definition_update(new: &Value, old: &Value, errors: &mut 
         for field in ["plural", "kind"] {
             names.field(field).immutable(&old_names.field(field), errors);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::validation::wrong;
+
+    #[test]
+    fn costly_rules_are_refused_when_they_are_new() {
+        let definition = |rule: &str| {
+            let list =
+                json!({"type": "array", "items": {"type": "string"}, "x-kubernetes-validations": [{"rule": rule}]});
+            let schema = json!({"type": "object", "properties": {"list": list}});
+            json!({"spec": {"versions": [{"name": "v1", "schema": {"openAPIV3Schema": schema}}]}})
+        };
+        let (costly, cheap) = (definition("self.all(x, self.all(y, x == y))"), definition("self.size() > 1"));
+        assert!(!wrong(rule_costs, costly.clone()).is_empty());
+        assert!(wrong(rule_costs, cheap.clone()).is_empty());
+        let updated = |new: &Value, old: &Value| {
+            let mut errors = Vec::new();
+            changed_rule_costs(&Node::root(new), &Node::root(old), &mut errors);
+            errors
+        };
+        assert!(!updated(&costly, &cheap).is_empty());
+        assert!(updated(&costly, &costly).is_empty());
     }
 }
