@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::FlowControl;
-use crate::metrics::family::Metric;
+use crate::metrics::family::{Histogram, Metric};
 
 /// Why a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,24 +18,7 @@ const REASONS: [(Reason, &str); 3] =
     [(Reason::QueueFull, "queue-full"), (Reason::ConcurrencyLimit, "concurrency-limit"), (Reason::TimeOut, "time-out")];
 
 /// Kubernetes' buckets of waiting and of execution, in seconds.
-const BUCKETS: [f64; 13] = [0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0];
-
-/// How often something took how long.
-#[derive(Debug, Default)]
-struct Histogram {
-    buckets: [AtomicU64; 14],
-    nanoseconds: AtomicU64,
-}
-
-impl Histogram {
-    fn observe(&self, took: Duration) {
-        let seconds = took.as_secs_f64();
-        let bucket = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
-        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
-    }
-}
+static BUCKETS: [f64; 13] = [0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0];
 
 /// What is counted of a flow schema's requests.
 #[derive(Debug)]
@@ -61,8 +44,8 @@ impl Counts {
             waiting: AtomicI64::default(),
             dispatched: AtomicU64::default(),
             refused: Default::default(),
-            wait: Histogram::default(),
-            execution: Histogram::default(),
+            wait: Histogram::new(&BUCKETS),
+            execution: Histogram::new(&BUCKETS),
         }
     }
 
@@ -180,23 +163,12 @@ fn of_schemas(flow_control: &FlowControl) -> Vec<Metric> {
     ];
     let (mut waits, mut executions) = (Vec::new(), Vec::new());
     for schema in schemas.iter() {
-        histogram(&mut waits, &schema.counts.labels, &schema.counts.wait);
-        histogram(&mut executions, &schema.counts.labels, &schema.counts.execution);
+        schema.counts.wait.write(&schema.counts.labels, &mut waits);
+        schema.counts.execution.write(&schema.counts.labels, &mut executions);
     }
     let wait = "apiserver_flowcontrol_request_wait_duration_seconds";
     metrics.push((wait, "histogram", "How long requests waited.", waits));
     let execution = "apiserver_flowcontrol_request_execution_seconds";
     metrics.push((execution, "histogram", "How long requests ran.", executions));
     metrics
-}
-
-fn histogram(samples: &mut Vec<(String, f64)>, labels: &str, of: &Histogram) {
-    let mut count = 0;
-    for (at, bucket) in of.buckets.iter().enumerate() {
-        count += bucket.load(Ordering::Relaxed);
-        let bound = BUCKETS.get(at).map_or("+Inf".to_owned(), f64::to_string);
-        samples.push((format!("_bucket{{{labels},le=\"{bound}\"}}"), count as f64));
-    }
-    samples.push((format!("_sum{{{labels}}}"), of.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9));
-    samples.push((format!("_count{{{labels}}}"), count as f64));
 }

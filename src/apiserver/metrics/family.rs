@@ -1,6 +1,7 @@
 //! Counters and histograms by their labels.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -24,19 +25,57 @@ impl Counters {
     }
 }
 
-/// How often something took how long, by labels.
+/// How often something took how long.
+#[derive(Debug)]
+pub(crate) struct Histogram {
+    /// In seconds.
+    bounds: &'static [f64],
+    /// One more than there are bounds.
+    buckets: Box<[AtomicU64]>,
+    nanoseconds: AtomicU64,
+}
+
+impl Histogram {
+    /// With these bounds.
+    pub fn new(bounds: &'static [f64]) -> Self {
+        let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+        Self { bounds, buckets, nanoseconds: AtomicU64::new(0) }
+    }
+
+    /// It took so long.
+    pub fn observe(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let bucket = self.bounds.iter().position(|bound| seconds <= *bound).unwrap_or(self.bounds.len());
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// Whether nothing has been observed.
+    pub fn is_empty(&self) -> bool {
+        self.buckets.iter().all(|bucket| bucket.load(Ordering::Relaxed) == 0)
+    }
+
+    /// Adds its values under these labels, as `/metrics` writes them.
+    pub fn write(&self, labels: &str, samples: &mut Vec<(String, f64)>) {
+        let mut count = 0;
+        for (index, bucket) in self.buckets.iter().enumerate() {
+            count += bucket.load(Ordering::Relaxed);
+            let bound = self.bounds.get(index).map_or("+Inf".to_owned(), f64::to_string);
+            samples.push((format!("_bucket{{{labels},le=\"{bound}\"}}"), count as f64));
+        }
+        let seconds = self.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9;
+        samples.push((format!("_sum{{{labels}}}"), seconds));
+        samples.push((format!("_count{{{labels}}}"), count as f64));
+    }
+}
+
+/// Histograms by labels.
 #[derive(Debug)]
 pub(crate) struct Histograms {
     /// In seconds.
     bounds: &'static [f64],
     of: Mutex<BTreeMap<String, Histogram>>,
-}
-
-#[derive(Debug)]
-struct Histogram {
-    /// One more than there are bounds.
-    buckets: Box<[u64]>,
-    seconds: f64,
 }
 
 impl Histograms {
@@ -47,27 +86,14 @@ impl Histograms {
 
     /// It took so long.
     pub fn observe(&self, labels: String, took: Duration) {
-        let seconds = took.as_secs_f64();
-        let bucket = self.bounds.iter().position(|bound| seconds <= *bound).unwrap_or(self.bounds.len());
-        let mut of = self.of.lock();
-        let empty = || Histogram { buckets: vec![0; self.bounds.len() + 1].into(), seconds: 0.0 };
-        let histogram = of.entry(labels).or_insert_with(empty);
-        histogram.buckets[bucket] += 1;
-        histogram.seconds += seconds;
+        self.of.lock().entry(labels).or_insert_with(|| Histogram::new(self.bounds)).observe(took);
     }
 
     /// The values, as `/metrics` writes them.
     pub fn samples(&self) -> Vec<(String, f64)> {
         let mut samples = Vec::new();
         for (labels, histogram) in self.of.lock().iter() {
-            let mut count = 0;
-            for (index, bucket) in histogram.buckets.iter().enumerate() {
-                count += bucket;
-                let bound = self.bounds.get(index).map_or("+Inf".to_owned(), f64::to_string);
-                samples.push((format!("_bucket{{{labels},le=\"{bound}\"}}"), count as f64));
-            }
-            samples.push((format!("_sum{{{labels}}}"), histogram.seconds));
-            samples.push((format!("_count{{{labels}}}"), count as f64));
+            histogram.write(labels, &mut samples);
         }
         samples
     }

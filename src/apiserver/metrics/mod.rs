@@ -3,6 +3,7 @@
 pub(crate) mod family;
 pub(crate) mod requests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use http::header::CONTENT_TYPE;
@@ -50,6 +51,8 @@ pub(crate) fn handle(server: &ApiServer) -> Response<Body> {
     for (name, kind, help, samples) in authorization::metrics::all(server.authorizer()) {
         metric(name, kind, help, &samples);
     }
+    let help = "Objects in the watch cache, of the resources that have been read.";
+    metric("apiserver_storage_objects", "gauge", help, &objects(server));
     if let Some(bytes) = resident_bytes() {
         let help = "Resident memory size in bytes.";
         metric("process_resident_memory_bytes", "gauge", help, &[(String::new(), bytes)]);
@@ -61,6 +64,20 @@ pub(crate) fn handle(server: &ApiServer) -> Response<Body> {
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8; escaping=underscores");
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
+}
+
+/// How many objects there are of each resource, whatever versions it is served in.
+fn objects(server: &ApiServer) -> Vec<(String, f64)> {
+    let (mut counts, mut seen) = (BTreeMap::new(), BTreeSet::new());
+    for row in server.registry().resources() {
+        let count = server.registry().known_objects(&row);
+        // Of several versions and groups of the same objects, such as events, the first.
+        if seen.insert(row.storage_prefix.to_string()) && count > 0 {
+            let dot = if row.group.is_empty() { "" } else { "." };
+            counts.insert(format!("{{resource=\"{}{dot}{}\"}}", row.plural, row.group), count as f64);
+        }
+    }
+    counts.into_iter().collect()
 }
 
 /// What the kernel says of this process.

@@ -8,12 +8,12 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 
-use super::family::Metric;
+use super::family::{Histogram, Metric};
 use crate::registry::Row;
 use crate::request::{Query, RequestInfo};
 
 /// Kubernetes' buckets of durations, in seconds.
-const BUCKETS: [f64; 23] = [
+static BUCKETS: [f64; 23] = [
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
     45.0, 60.0,
 ];
@@ -22,11 +22,16 @@ const BUCKETS: [f64; 23] = [
 #[derive(Debug, Default)]
 pub(crate) struct Requests(Mutex<HashMap<Box<str>, Counts>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
     codes: Vec<(u16, u64)>,
-    buckets: [u64; BUCKETS.len() + 1],
-    seconds: f64,
+    durations: Histogram,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { codes: Vec::new(), durations: Histogram::new(&BUCKETS) }
+    }
 }
 
 impl Requests {
@@ -43,10 +48,7 @@ impl Requests {
             None => counts.codes.push((code.as_u16(), 1)),
         }
         if !is_stream {
-            let seconds = begin.elapsed().as_secs_f64();
-            let bucket = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
-            counts.buckets[bucket] += 1;
-            counts.seconds += seconds;
+            counts.durations.observe(begin.elapsed());
         }
     }
 
@@ -60,17 +62,9 @@ impl Requests {
             for (code, count) in &counts.codes {
                 totals.push((format!("{{code=\"{code}\",{labels}}}"), *count as f64));
             }
-            let mut count = 0;
-            if counts.buckets.iter().all(|bucket| *bucket == 0) {
-                continue;
+            if !counts.durations.is_empty() {
+                counts.durations.write(labels, &mut durations);
             }
-            for (index, bucket) in counts.buckets.iter().enumerate() {
-                count += bucket;
-                let bound = BUCKETS.get(index).map_or("+Inf".to_owned(), f64::to_string);
-                durations.push((format!("_bucket{{{labels},le=\"{bound}\"}}"), count as f64));
-            }
-            durations.push((format!("_sum{{{labels}}}"), counts.seconds));
-            durations.push((format!("_count{{{labels}}}"), count as f64));
         }
         [
             ("apiserver_request_total", "counter", "Requests for resources.", totals),

@@ -11,5 +11,6 @@ mod connect;
 mod credentials;
 mod impersonation;
 mod kubeconfig;
+mod metrics;
 mod nodes;
 mod outside;
