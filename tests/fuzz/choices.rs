@@ -1,8 +1,6 @@
 //! Values made of random bytes: the bytes say at every turn what comes next, so a shorter input is a simpler value.
 
 use k3s_api::schema::{Kind, Schema};
-use proptest::collection::vec;
-use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 /// How deep a made value goes.
@@ -10,20 +8,32 @@ const DEPTH: usize = 7;
 
 /// The bytes of one input, taken one by one; zeros follow the last.
 #[derive(Debug, Clone)]
-pub struct Choices {
-    bytes: Vec<u8>,
-    at: usize,
+pub struct Choices<'a> {
+    bytes: &'a [u8],
 }
 
-pub fn choices() -> impl Strategy<Value = Choices> {
-    vec(any::<u8>(), 0..400).prop_map(|bytes| Choices { bytes, at: 0 })
-}
+impl<'a> Choices<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
 
-impl Choices {
+    /// Those that are left.
+    pub fn rest(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     fn byte(&mut self) -> usize {
-        let byte = self.bytes.get(self.at).copied().unwrap_or(0);
-        self.at += 1;
-        byte.into()
+        let Some((byte, rest)) = self.bytes.split_first() else { return 0 };
+        self.bytes = rest;
+        (*byte).into()
+    }
+
+    /// Words of a small language in any order, or any text at all.
+    pub fn words(&mut self, of: &[&str], most: usize) -> String {
+        if self.below(3) == 0 {
+            return String::from_utf8_lossy(self.bytes).into_owned();
+        }
+        (0..self.below(most)).map(|_| self.of(of)).collect()
     }
 
     /// One of `from`, the first when there are no more bytes.
