@@ -119,8 +119,9 @@ pub fn parse_yaml(text: &str, source: &str) -> Result<Vec<Value>, Error> {
             return Ok(values);
         }
     }
-    let budget = serde_saphyr::options! { budget: None };
-    serde_saphyr::from_multiple_with_options(text, budget)
+    // `defaultMode: 0400` is octal in the YAML of Kubernetes, which is of version 1.1.
+    let options = serde_saphyr::options! { budget: None, legacy_octal_numbers: true };
+    serde_saphyr::from_multiple_with_options(text, options)
         .map_err(|error| malformed(format!("error converting YAML to JSON: yaml: {error}")))
 }
 
@@ -149,6 +150,12 @@ fn checked(object: Value, source: &str) -> Result<Value, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn file_modes_are_octal() {
+        let read = parse_yaml("mode: 0400\n---\nmode: 256\n", "a file").unwrap();
+        assert_eq!(read, [serde_json::json!({"mode": 256}), serde_json::json!({"mode": 256})]);
+    }
 
     #[test]
     fn a_folder_is_read_in_order_and_lists_are_taken_apart() {

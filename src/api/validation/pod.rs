@@ -35,12 +35,17 @@ pub fn only_created(pod: &Value, errors: &mut Errors) {
     }
 }
 
-/// The pod template of a workload.
-pub fn template(template: &Node, errors: &mut Errors) {
+/// The labels and annotations of a pod template, where Kubernetes says they are.
+fn template_metadata(template: &Node, errors: &mut Errors) {
     let metadata = template.field("metadata");
     let (labels, annotations) = (metadata.field("labels"), metadata.field("annotations"));
     metadata::labels(&template.path.child("labels"), Some(labels.value), errors);
     metadata::annotations(&template.path.child("annotations"), Some(annotations.value), errors);
+}
+
+/// The pod template of a workload.
+pub fn template(template: &Node, errors: &mut Errors) {
+    template_metadata(template, errors);
     let spec = template.field("spec");
     pod_spec(&spec, errors);
     let ephemeral = spec.field("ephemeralContainers");
@@ -52,6 +57,17 @@ pub fn template(template: &Node, errors: &mut Errors) {
 /// The template of a workload that keeps its pods running.
 pub fn lasting_template(template: &Node, kind: &str, errors: &mut Errors) {
     self::template(template, errors);
+    keeps_running(template, kind, errors);
+}
+
+/// The template of a StatefulSet. Its containers mount volumes that only its pods have, made from its claim templates;
+/// so, as in Kubernetes, what is wrong with the rest is told when a pod is created.
+pub fn template_with_claims(template: &Node, errors: &mut Errors) {
+    template_metadata(template, errors);
+    keeps_running(template, "StatefulSet", errors);
+}
+
+fn keeps_running(template: &Node, kind: &str, errors: &mut Errors) {
     let spec = template.field("spec");
     // What is no restart policy at all has been told already.
     if spec.field("restartPolicy").text() != "Always" {

@@ -163,7 +163,7 @@ pub fn stateful_set(set: &Value, errors: &mut Errors) {
         let ordinals = spec.field("ordinals");
         ordinals.field("start").non_negative(errors);
         selector::of_workload(spec, "statefulset", errors);
-        pod::lasting_template(&spec.field("template"), "StatefulSet", errors);
+        pod::template_with_claims(&spec.field("template"), errors);
     });
 }
 

@@ -29,7 +29,7 @@ const STACK: usize = 64 << 20;
 /// # Errors
 /// What is wrong with it, in the words of the library that Kubernetes reads YAML with, as far as they are known.
 pub(super) fn read(text: &str) -> Result<Value, String> {
-    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins, legacy_octal_numbers: true };
     let read = stacker::grow(STACK, || serde_saphyr::from_str_with_options::<Document>(text, options));
     read.map(|document| document.0).map_err(|error| complaint(text, &error.to_string()))
 }
@@ -279,6 +279,11 @@ mod tests {
             ]
         );
         assert!(duplicates("a: 1\nb: {a: 1}\n").is_empty());
+    }
+
+    #[test]
+    fn numbers_that_begin_with_zero_are_octal() {
+        assert_eq!(read("a: 0400\nb: '0400'\nc: 0x10\nd: 10\n"), json!({"a": 256, "b": "0400", "c": 16, "d": 10}));
     }
 
     #[test]

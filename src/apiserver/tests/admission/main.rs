@@ -5,6 +5,7 @@ mod conversion;
 mod custom_resources;
 mod definitions;
 mod limits;
+mod manifests;
 mod mutating_policies;
 mod pods;
 mod server;
