@@ -1,15 +1,16 @@
 //! What makes it k3s: certificate authorities and certificates as k3s lays them out, the token, the administrator's
-//! kubeconfig, and the manifests it deploys.
+//! kubeconfig, what the servers of a cluster share, and the manifests it deploys.
 
 #![forbid(unsafe_code)]
 
+pub mod bootstrap;
 mod certificate;
 pub mod encryption;
 mod file;
 mod kubeconfig;
 pub mod manifests;
 mod tls;
-mod token;
+pub mod token;
 
 pub use certificate::{Authority, Error as CertificateError, Pair, Usage};
 pub use file::{private_dir, public_dir, write_atomically};

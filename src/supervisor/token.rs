@@ -36,12 +36,7 @@ impl Token {
     pub fn load_or_create(path: &Path, given: Option<&str>, ca_certificate: &str) -> Result<Self, Error> {
         let hash = hex(digest(&SHA256, ca_certificate.as_bytes()).as_ref());
         let given = given.map(|given| password_of(given, &hash)).transpose()?;
-        let kept = match std::fs::read_to_string(path) {
-            Ok(text) => Some(text.trim().to_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(source) => return Err(Error::Read { path: path.to_owned(), source }),
-        };
-        if let Some(kept) = kept {
+        if let Some(kept) = read(path)? {
             let password = kept.rsplit(':').next().unwrap_or_default();
             if given.is_some_and(|given| given != password) {
                 return Err(Error::Other { path: path.to_owned() });
@@ -50,15 +45,46 @@ impl Token {
         }
         let password = match given {
             Some(given) => given.to_owned(),
-            None => {
-                let mut random = [0; 16];
-                SystemRandom::new().fill(&mut random).map_err(|_| Error::Random)?;
-                hex(&random)
-            }
+            None => random_password()?,
         };
         let token = format!("K10{hash}::server:{password}");
         write_atomically(path, format!("{token}\n").as_bytes(), 0o600)?;
         Ok(Self(token))
+    }
+}
+
+/// The password of the cluster as far as it is known before its authorities are: from the token that is given, else from
+/// that in `path`. `None`: there is no token yet.
+///
+/// # Errors
+/// [`Error::Read`].
+pub fn known_password(path: &Path, given: Option<&str>) -> Result<Option<String>, Error> {
+    let token = match given {
+        Some(given) => Some(given.to_owned()),
+        None => read(path)?,
+    };
+    let last = |token: String| match token.strip_prefix("K10").and_then(|rest| rest.split_once("::")) {
+        Some((_, credentials)) => credentials.split_once(':').map_or(credentials, |(_, password)| password).to_owned(),
+        None => token,
+    };
+    Ok(token.map(last))
+}
+
+/// A password that nobody guesses.
+///
+/// # Errors
+/// [`Error::Random`].
+pub fn random_password() -> Result<String, Error> {
+    let mut random = [0; 16];
+    SystemRandom::new().fill(&mut random).map_err(|_| Error::Random)?;
+    Ok(hex(&random))
+}
+
+fn read(path: &Path) -> Result<Option<String>, Error> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Read { path: path.to_owned(), source }),
     }
 }
 
@@ -89,5 +115,16 @@ mod tests {
         assert!(Token::load_or_create(&path, Some(&first.0), "ca").unwrap() == first);
         assert!(matches!(Token::load_or_create(&path, Some("other"), "ca"), Err(Error::Other { .. })));
         assert!(matches!(Token::load_or_create(&path, Some("K10ff::server:x"), "ca"), Err(Error::Hash)));
+    }
+
+    #[test]
+    fn a_password_is_known_from_the_token_given_or_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        assert_eq!(known_password(&path, None).unwrap(), None);
+        assert_eq!(known_password(&path, Some("short")).unwrap().as_deref(), Some("short"));
+        assert_eq!(known_password(&path, Some("K10ff::server:a:b")).unwrap().as_deref(), Some("a:b"));
+        Token::load_or_create(&path, Some("kept"), "ca").unwrap();
+        assert_eq!(known_password(&path, None).unwrap().as_deref(), Some("kept"));
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use k3s_tests::datastore::database::{Kind, Server};
 use k3s_tests::datastore::etcd;
 use k3s_tests::{Cluster, eventually, free_port};
+use serde_json::json;
 
 /// How long a start, or going on after an outage, may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -124,7 +125,9 @@ fn servers_that_share_postgres_go_on_after_a_kill_and_an_outage() {
     database.sql("postgres", "CREATE ROLE cert LOGIN SUPERUSER");
     let folder = tempfile::tempdir().expect("a folder");
     let endpoint = format!("postgres://cert@localhost:{}/shared", database.port);
-    let flags = certificates(&database.path("tls"));
+    let mut flags = certificates(&database.path("tls"));
+    let mut stranger = server(&folder.path().join("stranger"), &endpoint, &flags);
+    flags.push("--token=one-for-all".into());
     let mut one = server(&folder.path().join("one"), &endpoint, &flags);
     start(&mut one);
     one.kubectl_input(&["apply", "-f", "-"], OBJECTS);
@@ -136,6 +139,18 @@ fn servers_that_share_postgres_go_on_after_a_kill_and_an_outage() {
     let mut two = server(&folder.path().join("two"), &endpoint, &flags);
     start(&mut two);
     assert_eq!(objects(&two), written, "another server has the same");
+    let authority =
+        |server: &str| std::fs::read(folder.path().join(server).join("data/server/tls/server-ca.crt")).expect("a file");
+    assert_eq!(authority("one"), authority("two"), "they are one cluster");
+    let token = one.kubectl(&["create", "token", "default", "-n", "shop"]);
+    let review =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token.trim()}});
+    let reviewed = two.kubectl_input(&["create", "-f", "-", "-o", "json"], &review.to_string());
+    assert!(reviewed.contains("system:serviceaccount:shop:default"), "a token of one is good at the other: {reviewed}");
+    stranger.spawn();
+    assert!(!stranger.wait_end().success());
+    let said = stranger.log_tail();
+    assert!(said.contains("encrypted with different token"), "{said}");
     let mut watching = Watching::begin(&two);
     watching.until("first");
     one.kubectl(&["create", "configmap", "through-the-other", "-n", "shop"]);

@@ -1,5 +1,6 @@
 //! Datastore, API server, controllers, scheduler and what deploys manifests.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
@@ -14,6 +15,7 @@ use k3s_env::Server;
 use k3s_kine::endpoint::{self, Opened};
 use k3s_kine::grpc::{self, Address, Listener};
 use k3s_kine::{Datastore, tls};
+use k3s_supervisor::bootstrap::{Files, SharedFiles};
 use k3s_supervisor::manifests::{self, Deployer};
 use k3s_supervisor::{Names, Tls, Token, private_dir};
 use rustls::pki_types::pem::PemObject;
@@ -51,7 +53,16 @@ impl ControlPlane {
         let data = &config.data_dir;
         data.create()?;
         // The database first: SQLite's lock keeps a second server off everything else.
-        let datastore = endpoint::open(&datastore(config)).await?;
+        let options = datastore(config);
+        let datastore = endpoint::open(&options).await?;
+        // SQLite is one server's own; any other datastore is there for several.
+        let shared = match options.sqlite_path()? {
+            Some(_) => None,
+            None => {
+                let files = Files::new(&data.server_tls(), &data.encryption_config());
+                Some(SharedFiles::take(datastore.store.clone(), files, data.token(), config.token.as_deref()).await?)
+            }
+        };
         let service_ip = config.network.service_cidr.hosts().next().context("--service-cidr has no addresses")?;
         let names = Names {
             node_name: host.node_name.clone(),
@@ -60,13 +71,24 @@ impl ControlPlane {
             cluster_domain: config.network.cluster_domain.clone(),
             extra: extra_names(config),
         };
-        let tls = Tls::load_or_create(&data.server_tls(), &data.agent(), &names)?;
-        Token::load_or_create(&data.token(), config.token.as_deref(), tls.server_ca.certificate())?;
+        let password = config.token.as_deref().or(shared.as_ref().map(SharedFiles::password));
+        let load = || -> anyhow::Result<Tls> {
+            let tls = Tls::load_or_create(&data.server_tls(), &data.agent(), &names)?;
+            Token::load_or_create(&data.token(), password, tls.server_ca.certificate())?;
+            Ok(tls)
+        };
+        let mut tls = load()?;
+        let encryption_config = encryption_config(config)?;
+        if let Some(shared) = &shared
+            && shared.give().await?
+        {
+            tls = load()?;
+        }
 
         let listeners = host.api_listeners(config)?;
         let mut settings = api_config(config, host, &tls, datastore.store.clone())?;
         settings.datastore_metrics = Some(datastore.metrics().clone());
-        let followed = encryption(config, &mut settings)?;
+        let followed = encryption(config, encryption_config, &mut settings)?;
         let api = ApiServer::start(settings).await?;
         let serving_kube_apiserver = Served::new(&tls.serving_kube_apiserver)?;
         let serving_kubelet = Served::new(&tls.serving_kubelet)?;
@@ -243,16 +265,22 @@ fn api_config(
     Ok(api)
 }
 
-/// Has stored objects encrypted as is asked for. Returns the configuration if it is to be followed.
-fn encryption(config: &Server, api: &mut k3s_apiserver::Config) -> anyhow::Result<Option<Arc<Encryption>>> {
+/// The configuration of encryption at rest, made if it is asked for and not there.
+fn encryption_config(config: &Server) -> anyhow::Result<Option<PathBuf>> {
+    if let Some(path) = &config.api_server.encryption_provider_config {
+        return Ok(Some(path.clone()));
+    }
     let own = config.data_dir.encryption_config();
-    let path = match &config.api_server.encryption_provider_config {
-        Some(path) => path.clone(),
-        None => match k3s_supervisor::encryption::load_or_create(&own, config.secrets_encryption.as_deref())? {
-            Some(path) => path,
-            None => return Ok(None),
-        },
-    };
+    Ok(k3s_supervisor::encryption::load_or_create(&own, config.secrets_encryption.as_deref())?)
+}
+
+/// Has stored objects encrypted as the file at `path` says. Returns the configuration if it is to be followed.
+fn encryption(
+    config: &Server,
+    path: Option<PathBuf>,
+    api: &mut k3s_apiserver::Config,
+) -> anyhow::Result<Option<Arc<Encryption>>> {
+    let Some(path) = path else { return Ok(None) };
     api.encryption = Arc::new(Encryption::load(&path)?);
     Ok(config.api_server.reload_encryption.then(|| Arc::clone(&api.encryption)))
 }
