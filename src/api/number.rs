@@ -1,4 +1,4 @@
-//! Floating point numbers as Go's `%v` prints them.
+//! Floating point numbers: as Go's `%v` prints them, and as whole numbers.
 
 /// The shortest form that reads back as the same number; with an exponent below 1e-4 and from 1e21 on.
 pub fn shortest(value: f64) -> String {
@@ -19,9 +19,24 @@ pub fn shortest(value: f64) -> String {
     format!("{value}")
 }
 
+/// The same number as an integer, if it is one, and one that both forms tell apart from its neighbours.
+pub fn integral(value: f64) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    #[allow(clippy::cast_possible_truncation, reason = "it is whole and within the bounds")]
+    (value.fract() == 0.0 && value.abs() <= EXACT).then_some(value as i64)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::shortest;
+    use super::{integral, shortest};
+
+    #[test]
+    fn whole_numbers_are_integers() {
+        assert_eq!((integral(1.0), integral(-0.0), integral(-3.0)), (Some(1), Some(0), Some(-3)));
+        for value in [1.5, 1e300, f64::NAN, f64::INFINITY] {
+            assert_eq!(integral(value), None);
+        }
+    }
 
     #[test]
     fn numbers_print_as_in_go() {

@@ -39,6 +39,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "decode-again", property: objects::what_was_taken_is_taken_again },
     Target { name: "lifetime", property: objects::creating_updating_and_showing_it_ends },
     Target { name: "protobuf", property: objects::protobuf_is_an_object_or_an_error },
+    Target { name: "protobuf-again", property: objects::an_object_comes_back_from_protobuf },
+    Target { name: "protobuf-damage", property: objects::damaged_protobuf_is_an_object_or_an_error },
     Target { name: "json-patch", property: patches::a_json_patch_is_applied_or_refused },
     Target { name: "merge-patch", property: patches::a_merge_patch_twice_is_as_once },
     Target { name: "strategic-patch", property: patches::a_strategic_patch_is_merged_or_refused },

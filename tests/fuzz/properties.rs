@@ -33,6 +33,8 @@ properties! {
     what_was_taken_is_taken_again: "decode-again",
     creating_updating_and_showing_it_ends: "lifetime",
     protobuf_is_an_object_or_an_error: "protobuf",
+    an_object_comes_back_from_protobuf: "protobuf-again",
+    damaged_protobuf_is_an_object_or_an_error: "protobuf-damage",
     a_json_patch_is_applied_or_refused: "json-patch",
     a_merge_patch_twice_is_as_once: "merge-patch",
     a_strategic_patch_is_merged_or_refused: "strategic-patch",

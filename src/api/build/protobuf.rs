@@ -24,6 +24,8 @@ fn messages(text: &str) -> Vec<Message<'_>> {
             _ => panic!("data/protobuf.txt: neither message nor field: {line}"),
         }
     }
+    // Go writes fields in the order of their numbers.
+    messages.iter_mut().for_each(|message| message.fields.sort_by_key(|(_, number, _)| *number));
     messages
 }
 
@@ -35,6 +37,48 @@ fn plain(name: &str) -> String {
 fn properties<'a>(definitions: &'a Map<String, Value>, name: &str) -> Option<(&'a str, &'a Map<String, Value>)> {
     let (name, schema) = definitions.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
     Some((name, schema.get("properties")?.as_object()?))
+}
+
+/// Strings that are numbered in the order in which they first come.
+#[derive(Default)]
+struct Names {
+    numbers: BTreeMap<String, usize>,
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Names {
+    fn number(&mut self, name: &str) -> usize {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        self.text.push_str(name);
+        self.ends.push(self.text.len());
+        self.numbers.insert(name.to_owned(), self.ends.len() - 1);
+        self.ends.len() - 1
+    }
+}
+
+/// What `Element` a field is of, and the name of its message, if it is one.
+fn element(kind: &str, is_inline: bool) -> (&'static str, Option<&str>) {
+    match (kind, kind.rsplit('.').next().unwrap_or_default()) {
+        ("string", _) => ("String", None),
+        ("bytes", _) => ("Bytes", None),
+        ("bool", _) => ("Bool", None),
+        ("int32" | "int64", _) => ("Integer", None),
+        ("double", _) => ("Double", None),
+        (_, "Time") => ("Time", None),
+        (_, "MicroTime") => ("MicroTime", None),
+        (_, "Quantity") => ("Quantity", None),
+        (_, "IntOrString") => ("IntOrString", None),
+        (_, "RawExtension" | "FieldsV1" | "Json") => ("Raw", None),
+        (_, "ExtraValue" | "Verbs") => ("Strings", None),
+        (name, "JsonSchemaPropsOrArray" | "JsonSchemaPropsOrBool" | "JsonSchemaPropsOrStringArray") => {
+            ("Either", Some(name))
+        }
+        (name, _) if is_inline => ("Inline", Some(name)),
+        (name, _) => ("Message", Some(name)),
+    }
 }
 
 /// The table as Rust source.
@@ -54,45 +98,44 @@ pub fn source(definitions: &Map<String, Value>) -> String {
             }
         }
     }
-    let mut out = format!("static MESSAGES: [Message; {}] = [\n", messages.len());
+    let (mut names, mut packages) = (Names::default(), Vec::new());
+    let (mut of_messages, mut of_fields, mut count) = (String::new(), String::new(), 0);
     for message in &messages {
         let known = properties(definitions, message.name)
             .or_else(|| around.get(message.name).map(|properties| (message.name, *properties)));
-        let _ = write!(out, "Message{{name:{:?},fields:&[", known.map_or(message.name, |(name, _)| name));
+        let name = known.map_or(message.name, |(name, _)| name);
+        let (package, kind) = name.rsplit_once('.').unwrap_or_else(|| panic!("data/protobuf.txt: no package: {name}"));
+        let package = packages.iter().position(|known| *known == package).unwrap_or_else(|| {
+            packages.push(package);
+            packages.len() - 1
+        });
+        let (kind, fields) = (names.number(kind), message.fields.len());
+        let _ = write!(of_messages, "Message{{package:{package},kind:{kind},first:{count},fields:{fields}}},");
+        count += fields;
         for (field, number, kind) in &message.fields {
-            let (shape, element) = match (kind.strip_prefix("[]"), kind.strip_prefix("{}")) {
+            let (shape, kind) = match (kind.strip_prefix("[]"), kind.strip_prefix("{}")) {
                 (Some(element), _) => ("List", element),
                 (_, Some(element)) => ("Map", element),
                 _ => ("One", *kind),
             };
             let json = known.and_then(|(_, all)| all.keys().find(|key| plain(key) == plain(field)));
-            let name = json.map_or(*field, String::as_str);
-            let of_message = |name: &str| match name.rsplit('.').next().unwrap_or_default() {
-                "Time" => "Time".to_owned(),
-                "MicroTime" => "MicroTime".to_owned(),
-                "Quantity" => "Quantity".to_owned(),
-                "IntOrString" => "IntOrString".to_owned(),
-                "RawExtension" | "FieldsV1" | "Json" => "Raw".to_owned(),
-                "JsonSchemaPropsOrArray" | "JsonSchemaPropsOrBool" | "JsonSchemaPropsOrStringArray" => {
-                    format!("Either({})", index(name))
-                }
-                "ExtraValue" => "Strings".to_owned(),
-                _ if json.is_none() && known.is_some() => format!("Inline({})", index(name)),
-                _ => format!("Message({})", index(name)),
-            };
-            let element = match element {
-                "string" => "String".to_owned(),
-                "bytes" => "Bytes".to_owned(),
-                "bool" => "Bool".to_owned(),
-                "int32" | "int64" => "Integer".to_owned(),
-                "double" => "Double".to_owned(),
-                name => of_message(name),
-            };
-            let _ =
-                write!(out, "Field{{number:{number},name:{name:?},shape:Shape::{shape},element:Element::{element}}},");
+            let name = names.number(json.map_or(*field, String::as_str));
+            let (element, inner) = element(kind, json.is_none() && known.is_some());
+            let message = inner.map_or(0, index);
+            let _ = write!(
+                of_fields,
+                "Field{{number:{number},shape:Shape::{shape},element:Element::{element},name:{name},message:{message}}},"
+            );
         }
-        out.push_str("]},\n");
     }
-    out.push_str("];\n");
-    out
+    format!(
+        "static PACKAGES: [&str; {}] = {packages:?};\nstatic MESSAGES: [Message; {}] = [{of_messages}];\n\
+         static FIELDS: [Field; {count}] = [{of_fields}];\nstatic NAMES: &str = {:?};\n\
+         static NAME_ENDS: [u16; {}] = {:?};\n",
+        packages.len(),
+        messages.len(),
+        names.text,
+        names.ends.len(),
+        names.ends
+    )
 }

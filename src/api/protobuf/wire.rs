@@ -1,4 +1,4 @@
-//! Protobuf's wire format: numbered fields, each a number or bytes.
+//! Protobuf's wire format, read: numbered fields, each a number or bytes.
 
 use super::Error;
 
@@ -12,6 +12,16 @@ pub(super) enum Wire<'a> {
 }
 
 impl<'a> Wire<'a> {
+    /// The number of the wire type.
+    pub fn number(self) -> u8 {
+        match self {
+            Wire::Varint(_) => 0,
+            Wire::Fixed64(_) => 1,
+            Wire::Bytes(_) => 2,
+            Wire::Fixed32(_) => 5,
+        }
+    }
+
     /// The fields of a message with their numbers, in order. It ends with the first error.
     pub fn fields(mut rest: &'a [u8]) -> impl Iterator<Item = Result<(u32, Wire<'a>), Error>> {
         let mut failed = false;
