@@ -158,7 +158,8 @@ async fn admitted(
             return relay::handle(&server, request, &info, &query, &user, audit.as_deref()).await;
         }
         let collection = info.subresource.is_empty() && matches!(info.verb, "list" | "watch");
-        let accept = match negotiate::negotiate(request.headers(), &query, collection) {
+        let asked = negotiate::Asked { collection, custom: row.custom().is_some() };
+        let accept = match negotiate::negotiate(request.headers(), &query, asked) {
             Ok(accept) => accept,
             Err(status) => return response::status(&status),
         };

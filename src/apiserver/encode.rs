@@ -1,5 +1,7 @@
 //! Responses with objects: as they are stored, or in the representation the client asked for.
 
+mod protobuf_list;
+
 use std::io::Write;
 use std::sync::Arc;
 
@@ -10,10 +12,10 @@ use futures::stream;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::{HeaderValue, Response, StatusCode};
 use jiff::Timestamp;
-use k3s_api::object;
 use k3s_api::resource::Resource;
 use k3s_api::status::Status;
 use k3s_api::table::{self, IncludeObject};
+use k3s_api::{object, protobuf};
 use serde_json::{Value, json};
 
 use crate::body::Gather;
@@ -107,8 +109,23 @@ fn document_of(accept: Accept, code: StatusCode, value: &Value) -> Result<Respon
         Format::Json => serde_json::to_vec(value).map_err(Status::internal)?,
         Format::PrettyJson => serde_json::to_vec_pretty(value).map_err(Status::internal)?,
         Format::Yaml => yaml(value)?.into_bytes(),
+        Format::Protobuf => protobuf::encode(value).map_err(not_writable)?,
     };
     Ok(finish(accept, code, bytes.into()))
+}
+
+/// Why an object can't be had as protobuf: 406 if its kind can't.
+pub(crate) fn not_writable(error: protobuf::Error) -> Status {
+    match error {
+        protobuf::Error::UnknownKind { .. } => {
+            let message = format!(
+                "object does not implement the protobuf marshalling interface and cannot be encoded to a \
+                    protobuf message: {error}"
+            );
+            Status { message, details: None, ..Status::not_acceptable(&[]) }
+        }
+        error => Status::internal(error),
+    }
 }
 
 /// YAML as Kubernetes writes it.
@@ -124,6 +141,7 @@ pub(crate) fn list(call: &Call, meta: &ListMeta, entries: Vec<Arc<Entry>>) -> Re
         Shape::Object if accept.format == Format::Json && convert::is_plain(&call.row) => {
             Ok(joined(call, meta, entries))
         }
+        Shape::Object if accept.format == Format::Protobuf => protobuf_list::list(call, meta, entries),
         Shape::Object => {
             let mut items = Vec::with_capacity(entries.len());
             for value in values() {

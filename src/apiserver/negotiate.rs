@@ -13,14 +13,36 @@ pub enum Format {
     /// JSON with line breaks and two spaces of indent.
     PrettyJson,
     Yaml,
+    Protobuf,
 }
 
 impl Format {
     /// The media type.
     pub fn content_type(self) -> &'static str {
-        if self == Self::Yaml { "application/yaml" } else { "application/json" }
+        match self {
+            Self::Json | Self::PrettyJson => "application/json",
+            Self::Yaml => "application/yaml",
+            Self::Protobuf => PROTOBUF,
+        }
     }
 }
+
+impl Format {
+    /// Whether what is asked for can be had so.
+    fn has(self, shape: Shape, asked: Asked) -> bool {
+        match shape {
+            _ if self != Self::Protobuf => true,
+            Shape::Object => !asked.custom,
+            Shape::Table(_) => false,
+            Shape::PartialMetadata(_) => true,
+        }
+    }
+}
+
+/// The media type of Kubernetes' protobuf.
+pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+/// That of a stream of watch events.
+pub(crate) const PROTOBUF_STREAM: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 
 /// A representation of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,14 +69,23 @@ impl Default for Accept {
     }
 }
 
-const TYPES: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
-const STREAM_TYPES: [&str; 2] = ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
+const TYPES: [&str; 3] = ["application/json", "application/yaml", PROTOBUF];
+const STREAM_TYPES: [&str; 2] = ["application/json;stream=watch", PROTOBUF_STREAM];
 
-/// Chooses among what the client accepts. `collection` says whether the path can be watched.
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// A path that can be watched.
+    pub collection: bool,
+    /// A custom resource: protobuf has no message for it. Its metadata alone can be had so all the same.
+    pub custom: bool,
+}
+
+/// Chooses among what the client accepts.
 ///
 /// # Errors
-/// 406 if nothing of it can be had. Protobuf can't, yet: clients that prefer it accept JSON as well.
-pub fn negotiate(headers: &HeaderMap, query: &Query, collection: bool) -> Result<Accept, Status> {
+/// 406 if nothing of it can be had.
+pub fn negotiate(headers: &HeaderMap, query: &Query, asked: Asked) -> Result<Accept, Status> {
     let accepted: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let accepted = accepted.join(",");
     let gzip = headers
@@ -75,14 +106,15 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, collection: bool) -> Result
         return Ok(Accept { format: json, shape: Shape::Object, gzip });
     }
     let mut clauses: Vec<Clause<'_>> = accepted.split(',').map(Clause::parse).collect();
-    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(a.wildcards().cmp(&b.wildcards())));
     for clause in &clauses {
         let format = match clause.media_type {
             "application/json" | "*/*" | "application/*" => json,
             "application/yaml" => Format::Yaml,
+            PROTOBUF => Format::Protobuf,
             _ => continue,
         };
-        if let Some(shape) = clause.shape() {
+        if let Some(shape) = clause.shape().filter(|shape| format.has(*shape, asked)) {
             return Ok(Accept { format, shape, gzip });
         }
     }
@@ -91,7 +123,7 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, collection: bool) -> Result
         let message = format!("only the following media types are accepted: {}", TYPES.join(", "));
         return Err(Status { message, details: None, ..Status::not_acceptable(&TYPES) });
     }
-    let streams: &[&str] = if collection { &STREAM_TYPES } else { &[] };
+    let streams: &[&str] = if asked.collection { &STREAM_TYPES } else { &[] };
     Err(Status::not_acceptable(&[&TYPES, streams].concat()))
 }
 
@@ -114,7 +146,15 @@ impl<'a> Clause<'a> {
         self.parameters.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value)
     }
 
+    /// Of two that the client likes as well, the one that says more goes first.
+    fn wildcards(&self) -> usize {
+        self.media_type.bytes().filter(|byte| *byte == b'*').count()
+    }
+
     fn shape(&self) -> Option<Shape> {
+        if !matches!(self.parameter("stream"), "" | "watch") {
+            return None;
+        }
         let version = match self.parameter("v") {
             "v1beta1" => "v1beta1",
             "v1" => "v1",
@@ -137,9 +177,13 @@ mod tests {
 
     use super::*;
 
-    fn accept(value: &'static str) -> Result<Accept, Status> {
+    fn accept_of(value: &'static str, custom: bool) -> Result<Accept, Status> {
         let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(value))]);
-        negotiate(&headers, &Query::default(), true)
+        negotiate(&headers, &Query::default(), Asked { collection: true, custom })
+    }
+
+    fn accept(value: &'static str) -> Result<Accept, Status> {
+        accept_of(value, false)
     }
 
     #[test]
@@ -147,9 +191,38 @@ mod tests {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
         assert_eq!(accept(kubectl).expect("acceptable").shape, Shape::Table("v1"));
         let client_go = "application/vnd.kubernetes.protobuf,application/json";
-        assert_eq!(accept(client_go).expect("acceptable").format, Format::Json);
+        assert_eq!(accept(client_go).expect("acceptable").format, Format::Protobuf);
         assert_eq!(accept("application/json;as=Other;v=v1;g=meta.k8s.io,*/*").expect("any").shape, Shape::Object);
         assert_eq!(accept("application/json;q=0.1,application/yaml").expect("acceptable").format, Format::Yaml);
+    }
+
+    #[test]
+    fn protobuf_is_had_where_there_are_messages() {
+        const CLIENT: &str = "application/vnd.kubernetes.protobuf, application/json;q=0.9, */*;q=0.8";
+        const ONLY: &str = "application/vnd.kubernetes.protobuf";
+        assert_eq!(accept(CLIENT).expect("acceptable").format, Format::Protobuf);
+        assert_eq!(accept_of(CLIENT, true).expect("acceptable").format, Format::Json);
+        assert_eq!(accept_of(ONLY, true).expect_err("a custom resource").code, 406);
+        assert_eq!(
+            accept("application/vnd.kubernetes.protobuf;stream=watch").expect("a stream").format,
+            Format::Protobuf
+        );
+        assert_eq!(accept("application/vnd.kubernetes.protobuf;stream=other").expect_err("no stream").code, 406);
+        let table = "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io";
+        assert_eq!(accept(table).expect_err("a table").code, 406);
+        for custom in [false, true] {
+            let metadata = accept_of(
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
+                custom,
+            );
+            let metadata = metadata.expect("metadata");
+            assert_eq!((metadata.format, metadata.shape), (Format::Protobuf, Shape::PartialMetadata("v1")));
+        }
+        assert_eq!(accept("*/*,application/vnd.kubernetes.protobuf").expect("acceptable").format, Format::Protobuf);
+        assert_eq!(
+            accept("application/vnd.kubernetes.protobuf;q=0.5,application/json").expect("acceptable").format,
+            Format::Json
+        );
     }
 
     #[test]

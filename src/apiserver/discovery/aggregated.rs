@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{foreign, group_names, group_versions};
 use crate::aggregator::Foreign;
+use crate::negotiate::PROTOBUF;
 use crate::registry::Row;
 
 /// The versions of the document; they differ in their name alone.
@@ -16,14 +17,30 @@ pub(super) enum Version {
     V2Beta1,
 }
 
-impl Version {
+/// What the client wants to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub version: Version,
+    /// Else JSON.
+    pub protobuf: bool,
+}
+
+impl Wanted {
     pub fn media_type(self) -> &'static str {
-        match self {
-            Version::V2 => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
-            Version::V2Beta1 => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+        match (self.version, self.protobuf) {
+            (Version::V2, false) => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+            (Version::V2Beta1, false) => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+            (Version::V2, true) => {
+                "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+            }
+            (Version::V2Beta1, true) => {
+                "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+            }
         }
     }
+}
 
+impl Version {
     fn api_version(self) -> &'static str {
         match self {
             Version::V2 => "apidiscovery.k8s.io/v2",
@@ -32,13 +49,14 @@ impl Version {
     }
 }
 
-/// The version the client wants, if it would rather have this document than the plain ones.
-pub(super) fn wanted(headers: &HeaderMap) -> Option<Version> {
+/// What the client wants, if it would rather have this document than the plain ones.
+pub(super) fn wanted(headers: &HeaderMap) -> Option<Wanted> {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     for accepted in accepted.flat_map(|value| value.split(',')) {
         let mut parts = accepted.split(';').map(str::trim);
         let media_type = parts.next().unwrap_or_default();
-        if !matches!(media_type, "application/json" | "*/*" | "application/*") {
+        let protobuf = media_type == PROTOBUF;
+        if !protobuf && !matches!(media_type, "application/json" | "*/*" | "application/*") {
             continue;
         }
         let parameters: Vec<&str> = parts.collect();
@@ -49,10 +67,10 @@ pub(super) fn wanted(headers: &HeaderMap) -> Option<Version> {
             continue;
         }
         if parameters.contains(&"v=v2") {
-            return Some(Version::V2);
+            return Some(Wanted { version: Version::V2, protobuf });
         }
         if parameters.contains(&"v=v2beta1") {
-            return Some(Version::V2Beta1);
+            return Some(Wanted { version: Version::V2Beta1, protobuf });
         }
     }
     None

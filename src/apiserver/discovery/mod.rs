@@ -1,5 +1,6 @@
 //! What this server serves: `/api`, `/apis` and what is below them, one document per version or all in one
-//! ("aggregated", `APIGroupDiscoveryList`), and `/version`. Made from the rows of resources when asked for.
+//! ("aggregated", `APIGroupDiscoveryList`), and `/version`. Made from the rows of resources when asked for, as JSON or
+//! protobuf; `/version` is JSON.
 
 mod aggregated;
 mod foreign;
@@ -7,14 +8,17 @@ mod foreign;
 use base64::Engine;
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use k3s_api::protobuf;
 use k3s_api::resource::{Resource, Verbs};
 use k3s_api::status::Status;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::aggregator::Foreign;
+use crate::negotiate::{Asked, Format, PROTOBUF, negotiate};
 use crate::registry::Row;
-use crate::{ApiServer, Body, response};
+use crate::request::Query;
+use crate::{ApiServer, Body, encode, response};
 
 /// The version this server says it is: Kubernetes' with k3s's suffix.
 pub const GIT_VERSION: &str = "v1.36.2+k3s1";
@@ -25,30 +29,28 @@ pub(crate) fn handle(server: &ApiServer, path: &str, headers: &HeaderMap) -> Opt
     let rows = server.registry().resources();
     let foreign = server.aggregated().all();
     Some(match parts.as_slice() {
-        ["version"] => document(&version()),
+        ["version"] => response::json(StatusCode::OK, version().to_string().into_bytes()),
         ["api"] => match aggregated::wanted(headers) {
-            Some(version) => {
-                with_etag(headers, version.media_type(), &aggregated::list(&rows, &[], version, |g| g.is_empty()))
-            }
-            None => document(&legacy_versions(server)),
+            Some(wanted) => with_etag(headers, wanted, &aggregated::list(&rows, &[], wanted.version, |g| g.is_empty())),
+            None => document(headers, &legacy_versions(server)),
         },
         ["apis"] => match aggregated::wanted(headers) {
-            Some(version) => {
-                with_etag(headers, version.media_type(), &aggregated::list(&rows, &foreign, version, |g| !g.is_empty()))
+            Some(wanted) => {
+                with_etag(headers, wanted, &aggregated::list(&rows, &foreign, wanted.version, |g| !g.is_empty()))
             }
-            None => document(&groups(&rows, &foreign)),
+            None => document(headers, &groups(&rows, &foreign)),
         },
-        ["api", version] => resources(&rows, "", version),
+        ["api", version] => resources(headers, &rows, "", version),
         ["apis", group] => match all_versions(&rows, &foreign, group).as_slice() {
             [] => response::page_not_found(),
             versions => {
                 let mut document = group_of(group, versions);
                 document["kind"] = json!("APIGroup");
                 document["apiVersion"] = json!("v1");
-                self::document(&document)
+                self::document(headers, &document)
             }
         },
-        ["apis", group, version] => resources(&rows, group, version),
+        ["apis", group, version] => resources(headers, &rows, group, version),
         _ => return None,
     })
 }
@@ -117,7 +119,7 @@ fn group_of(group: &str, versions: &[&str]) -> Value {
     json!({"name": group, "preferredVersion": versions.first(), "versions": versions})
 }
 
-fn resources(rows: &[Row], group: &str, version: &str) -> Response<Body> {
+fn resources(headers: &HeaderMap, rows: &[Row], group: &str, version: &str) -> Response<Body> {
     let of_version: Vec<&Row> = rows.iter().filter(|row| row.group == group && row.version == version).collect();
     if of_version.is_empty() {
         let known = group.is_empty() || rows.iter().any(|row| row.group == group);
@@ -131,11 +133,12 @@ fn resources(rows: &[Row], group: &str, version: &str) -> Response<Body> {
         false => resources.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str())),
     }
     // Only the core group's list leaves the version of its own kind out.
-    document(&match group {
+    let list = match group {
         "" => json!({"kind": "APIResourceList", "groupVersion": version, "resources": resources}),
         _ => json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{group}/{version}"),
             "resources": resources}),
-    })
+    };
+    document(headers, &list)
 }
 
 /// A resource and its subresources, as `APIResource`s.
@@ -177,13 +180,29 @@ fn storage_version_hash(row: &Resource) -> String {
     base64::engine::general_purpose::STANDARD.encode(&Sha256::digest(stored)[..8])
 }
 
-fn document(document: &Value) -> Response<Body> {
-    response::json(StatusCode::OK, document.to_string().into_bytes())
+/// A document in the form that the client likes best; JSON if it likes none that there is.
+fn document(headers: &HeaderMap, document: &Value) -> Response<Body> {
+    let accept = negotiate(headers, &Query::default(), Asked::default());
+    if !accept.is_ok_and(|accept| accept.format == Format::Protobuf) {
+        return response::json(StatusCode::OK, document.to_string().into_bytes());
+    }
+    match protobuf::encode(document) {
+        Ok(body) => {
+            let mut response = Response::new(Body::from(body));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));
+            response
+        }
+        Err(error) => response::status(&encode::not_writable(error)),
+    }
 }
 
 /// A document that the client may have already: 304 if it says so by `If-None-Match`.
-fn with_etag(headers: &HeaderMap, media_type: &'static str, document: &Value) -> Response<Body> {
-    let body = document.to_string();
+fn with_etag(headers: &HeaderMap, wanted: aggregated::Wanted, document: &Value) -> Response<Body> {
+    let body = if wanted.protobuf { protobuf::encode(document) } else { Ok(document.to_string().into_bytes()) };
+    let body = match body {
+        Ok(body) => body,
+        Err(error) => return response::status(&encode::not_writable(error)),
+    };
     let etag = format!("\"{}\"", crate::authentication::hex(&Sha256::digest(&body)).to_uppercase());
     let known = headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes());
     let mut response = match known {
@@ -194,7 +213,7 @@ fn with_etag(headers: &HeaderMap, media_type: &'static str, document: &Value) ->
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(wanted.media_type()));
     headers.insert(VARY, HeaderValue::from_name(ACCEPT));
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         headers.insert(ETAG, etag);

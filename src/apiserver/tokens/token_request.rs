@@ -18,7 +18,7 @@ use crate::authentication::Objects;
 use crate::authentication::service_account::{BoundObject, Claims};
 use crate::call::Call;
 use crate::options::{WriteKind, WriteOptions};
-use crate::verbs::input;
+use crate::verbs::input::{self, Expected};
 
 /// Seconds.
 const DEFAULT_LIFETIME: i64 = 3600;
@@ -39,7 +39,7 @@ const GROUP: &str = "authentication.k8s.io";
 pub(crate) async fn create(call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
     let schema =
         schema::definition("io.k8s.api.authentication.v1.TokenRequest").ok_or_else(Status::no_such_resource)?;
-    let text = input::json_text(&call.headers, body)?;
+    let text = input::json_text(&call.headers, body, Expected::of(GROUP, "v1", "TokenRequest"))?;
     let mut request = decode::decode_kind(&text, GROUP, "v1", "TokenRequest", schema, FieldValidation::Warn)?.value;
     let (namespace, name) = (call.namespace(), call.info.name.as_str());
     let options = WriteOptions::parse(&call.query, WriteKind::Create)?;

@@ -8,7 +8,7 @@ use k3s_api::status::{Cause, Status};
 use k3s_api::{object, schema, time};
 use serde_json::{Value, json};
 
-use super::input;
+use super::input::{self, Expected};
 use super::update::{self, Stored};
 use crate::Body;
 use crate::admission::Operation;
@@ -21,7 +21,7 @@ use crate::registry::key;
 pub(crate) async fn bind(call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
     let options = WriteOptions::parse(&call.query, WriteKind::Create)?;
     let schema = schema::definition("io.k8s.api.core.v1.Binding").ok_or_else(Status::no_such_resource)?;
-    let text = input::json_text(&call.headers, body)?;
+    let text = input::json_text(&call.headers, body, Expected::of("", "v1", "Binding"))?;
     let mut binding = decode::decode_kind(&text, "", "v1", "Binding", schema, FieldValidation::Warn)?.value;
     input::check_namespace(call, &mut binding)?;
     if !object::name(&binding).is_empty() && object::name(&binding) != call.info.name {

@@ -14,6 +14,7 @@ use k3s_api::resource::Resource;
 use k3s_api::status::Status;
 use serde_json::{Value, json};
 
+use super::input::Expected;
 use super::selection::Selection;
 use super::{input, list, settle};
 use crate::Body;
@@ -60,7 +61,8 @@ fn orphans_by_default(row: &Resource) -> bool {
 
 /// The body of a deletion: `DeleteOptions`, or nothing.
 fn options(call: &Call, body: &Bytes) -> Result<DeleteOptions, Status> {
-    let body = if body.is_empty() { Value::Null } else { input::plain(&call.headers, body)? };
+    let expected = Expected::of("", "v1", "DeleteOptions");
+    let body = if body.is_empty() { Value::Null } else { input::plain(&call.headers, body, expected)? };
     DeleteOptions::parse(&call.query, &body)
 }
 

@@ -11,6 +11,7 @@ use k3s_api::status::{Cause, Status};
 use k3s_api::{object, schema, time};
 use serde_json::{Value, json};
 
+use super::input::Expected;
 use super::{delete, input, update};
 use crate::Body;
 use crate::admission::Operation;
@@ -29,7 +30,7 @@ const MAX_DISRUPTED: usize = 2000;
 /// Answers with success when the pod is deleted or marked.
 pub(crate) async fn evict(call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
     let schema = schema::definition("io.k8s.api.policy.v1.Eviction").ok_or_else(Status::no_such_resource)?;
-    let text = input::json_text(&call.headers, body)?;
+    let text = input::json_text(&call.headers, body, Expected::of("policy", "v1", "Eviction"))?;
     let mut eviction = decode::decode_kind(&text, "policy", "v1", "Eviction", schema, FieldValidation::Warn)?.value;
     if object::name(&eviction) != call.info.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));

@@ -5,17 +5,20 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use k3s_api::decode;
 use k3s_api::object;
-use k3s_api::protobuf;
+use k3s_api::protobuf::Envelope;
 use k3s_api::resource::Resource;
 use k3s_api::status::Status;
 use serde_json::Value;
 
 use super::yaml;
 use crate::call::Call;
+use crate::negotiate::PROTOBUF;
 use crate::options::FieldValidation;
 
 /// The media types of objects, for messages.
-const OBJECT_TYPES: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+const OBJECT_TYPES: [&str; 3] = ["application/json", "application/yaml", PROTOBUF];
+/// How much of a body that can't be read is shown.
+const SHOWN: usize = 64;
 
 /// The media type of a body, without parameters; JSON if it is not said.
 pub(crate) fn media_type(headers: &HeaderMap) -> &str {
@@ -26,20 +29,77 @@ pub(crate) fn media_type(headers: &HeaderMap) -> &str {
     }
 }
 
+/// The kind of object that a body is expected to have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expected<'a> {
+    pub group: &'a str,
+    pub version: &'a str,
+    pub kind: &'a str,
+    /// Custom resources have no protobuf.
+    pub custom: bool,
+}
+
+impl<'a> Expected<'a> {
+    /// A built-in kind.
+    pub fn of(group: &'a str, version: &'a str, kind: &'a str) -> Self {
+        Self { group, version, kind, custom: false }
+    }
+
+    fn row(row: &'a Resource) -> Self {
+        Self { group: &row.group, version: &row.version, kind: &row.kind, custom: decode::is_custom(row) }
+    }
+
+    fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+}
+
 /// The body as JSON text: YAML and protobuf are converted.
 ///
 /// # Errors
-/// 415 if it is none of these, 400 if the YAML can't be read.
-pub(crate) fn json_text(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Status> {
+/// 415 if it is none of these, 400 if the YAML or the protobuf can't be read.
+pub(crate) fn json_text(headers: &HeaderMap, body: &Bytes, expected: Expected<'_>) -> Result<Bytes, Status> {
     match media_type(headers) {
         "application/json" => Ok(body.clone()),
         "application/yaml" => yaml_to_json(body),
-        "application/vnd.kubernetes.protobuf" => {
-            let value = protobuf::decode(body).map_err(|error| Status::bad_request(error.to_string()))?;
-            serde_json::to_vec(&value).map(Bytes::from).map_err(Status::internal)
-        }
+        PROTOBUF => serde_json::to_vec(&from_protobuf(body, expected)?).map(Bytes::from).map_err(Status::internal),
         _ => Err(Status::unsupported_media_type(&OBJECT_TYPES)),
     }
+}
+
+/// The object in a body, which need not say of which kind it is.
+fn from_protobuf(body: &[u8], expected: Expected<'_>) -> Result<Value, Status> {
+    let kind = expected.kind;
+    let mut envelope = Envelope::read(body).map_err(|error| {
+        let shown = body.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect::<String>();
+        let shown = match (body.first(), body.len() > SHOWN) {
+            (None, _) => "<empty>".to_owned(),
+            (Some(b'{'), long) => {
+                let text = String::from_utf8_lossy(&body[..SHOWN.min(body.len())]).into_owned();
+                text + if long { " ..." } else { "" }
+            }
+            (_, long) => shown + if long { " ..." } else { "" },
+        };
+        Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {error} ({shown})"))
+    })?;
+    if envelope.kind.is_empty() {
+        envelope.kind = kind.to_owned();
+    }
+    if envelope.api_version.is_empty() {
+        envelope.api_version = expected.api_version();
+    }
+    let (given, given_version) = (envelope.kind.clone(), object::group_version(&envelope.api_version).1.to_owned());
+    let refuse = |why: String| {
+        Status::bad_request(format!("{given} in version \"{given_version}\" cannot be handled as a {kind}: {why}"))
+    };
+    if expected.custom {
+        return Err(refuse(
+            "object *unstructured.Unstructured does not implement the protobuf marshalling interface and cannot be \
+             encoded to a protobuf message"
+                .to_owned(),
+        ));
+    }
+    envelope.object().map_err(|error| refuse(error.to_string()))
 }
 
 /// How a complaint about YAML begins.
@@ -74,7 +134,7 @@ pub(crate) fn yaml_duplicates(body: &[u8]) -> Vec<String> {
 /// # Errors
 /// 400 for what can't be read, 415 for media types that can't.
 pub(crate) fn object(call: &Call, body: &Bytes, validation: FieldValidation) -> Result<Value, Status> {
-    let text = json_text(&call.headers, body)?;
+    let text = json_text(&call.headers, body, Expected::row(&call.row))?;
     let is_yaml = media_type(&call.headers) == "application/yaml" && validation != FieldValidation::Ignore;
     let duplicates = if is_yaml { yaml_duplicates(body) } else { Vec::new() };
     if duplicates.is_empty() {
@@ -146,12 +206,12 @@ pub(crate) fn default(row: &Resource, value: &mut Value) {
     k3s_api::presence::normalize(value, row.schema());
 }
 
-/// The body of a subresource whose kind is not the resource's own, as it is.
+/// The body of a request that takes another kind than the resource's own, as it is.
 ///
 /// # Errors
 /// 400 for what can't be read, 415 for media types that can't.
-pub(crate) fn plain(headers: &HeaderMap, body: &Bytes) -> Result<Value, Status> {
-    let text = json_text(headers, body)?;
+pub(crate) fn plain(headers: &HeaderMap, body: &Bytes, expected: Expected<'_>) -> Result<Value, Status> {
+    let text = json_text(headers, body, expected)?;
     if text.is_empty() {
         return Ok(Value::Null);
     }

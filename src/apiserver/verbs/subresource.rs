@@ -17,6 +17,7 @@ use k3s_api::{object, validation};
 use serde_json::{Value, json};
 
 use super::create::Written;
+use super::input::Expected;
 use super::update::{self, Stored};
 use super::{input, managed};
 use crate::Body;
@@ -211,8 +212,8 @@ pub(crate) async fn write_scale(call: &Call, body: &Bytes) -> Result<Response<Bo
         let old = call.read(entry).await?;
         let wanted = match patch {
             None => {
-                let text = input::json_text(&call.headers, body)?;
                 let (group, version, kind) = ("autoscaling", "v1", "Scale");
+                let text = input::json_text(&call.headers, body, Expected::of(group, version, kind))?;
                 let mut scale = decode::decode_kind(&text, group, version, kind, schema, FieldValidation::Warn)?.value;
                 input::check_place(call, &mut scale)?;
                 scale

@@ -1,4 +1,4 @@
-//! watch: the changes of a collection as they happen, one JSON document a line.
+//! watch: the changes of a collection as they happen, one JSON document a line, or as protobuf each with its length.
 //!
 //! A watcher is a cursor into the cache's window. It makes bytes only when the connection can take them, so a client
 //! that doesn't read holds no memory; when the window has passed its cursor, the watch ends and the client begins a new
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::header::{CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Response};
+use k3s_api::protobuf;
 use k3s_api::status::Status;
 use k3s_kine::{Event, Revision, WatchBatch};
 use rand::Rng;
@@ -23,7 +24,7 @@ use super::selection::Selection;
 use crate::body::Gather;
 use crate::call::Call;
 use crate::encode::{self, ListMeta};
-use crate::negotiate::{Format, Shape};
+use crate::negotiate::{Accept, Format, PROTOBUF, PROTOBUF_STREAM, Shape};
 use crate::options::ListOptions;
 use crate::registry::{Cache, Entry, convert};
 use crate::{Body, BoxError};
@@ -42,13 +43,16 @@ const BATCH: usize = 64;
 pub(crate) async fn watch(mut call: Call, options: ListOptions) -> Result<Response<Body>, Status> {
     let selection = Selection::parse(&call.row, &options)?;
     if call.accept.format == Format::Yaml {
-        return Err(Status::not_acceptable(&["application/json", "application/vnd.kubernetes.protobuf"]));
+        return Err(Status::not_acceptable(&["application/json", PROTOBUF]));
     }
     let timeout = match options.timeout_seconds {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
         _ => MIN_TIMEOUT.mul_f64(1.0 + rand::rng().random::<f64>()),
     };
-    let content_type = HeaderValue::from_static(Format::Json.content_type());
+    let content_type = HeaderValue::from_static(match call.accept.format {
+        Format::Protobuf => PROTOBUF_STREAM,
+        _ => Format::Json.content_type(),
+    });
     call.headers = HeaderMap::new();
     let watcher = Watcher::start(call, &options, selection, Instant::now() + timeout).await?;
     let body = stream::unfold(watcher, |mut watcher| async move {
@@ -158,7 +162,7 @@ impl Watcher {
             let mut out = Gather::default();
             if let Err(status) = self.collect(&mut out).await {
                 self.source = Source::Ended;
-                self.event(&mut out, "ERROR", &status_object(&status));
+                self.error(&mut out, &status);
             }
             if !out.is_empty() {
                 self.made = out.finish();
@@ -297,7 +301,8 @@ impl Watcher {
     }
 
     fn object(&mut self, out: &mut Gather, event: &str, entry: &Arc<Entry>) -> Result<(), Status> {
-        if self.call.accept.shape == Shape::Object && convert::is_plain(&self.call.row) {
+        let Accept { format, shape, .. } = self.call.accept;
+        if shape == Shape::Object && format != Format::Protobuf && convert::is_plain(&self.call.row) {
             write_event(out, event, entry.bytes());
             return Ok(());
         }
@@ -307,21 +312,35 @@ impl Watcher {
 
     fn value(&mut self, out: &mut Gather, event: &str, value: &Arc<Value>) -> Result<(), Status> {
         match self.call.accept.shape {
-            Shape::Object => self.event(out, event, value),
-            Shape::PartialMetadata(version) => self.event(out, event, &encode::partial(&self.call.row, value, version)),
+            Shape::Object => self.event(out, event, value)?,
+            Shape::PartialMetadata(version) => {
+                self.event(out, event, &encode::partial(&self.call.row, value, version))?;
+            }
             Shape::Table(version) => {
                 let columns = !std::mem::replace(&mut self.columns_sent, true);
                 let version_of = k3s_api::object::resource_version(value).to_owned();
                 let meta = ListMeta { resource_version: version_of, ..ListMeta::default() };
                 let table = encode::table(&self.call, version, &meta, std::iter::once(Ok(Arc::clone(value))), columns)?;
-                self.event(out, event, &table);
+                self.event(out, event, &table)?;
             }
         }
         Ok(())
     }
 
-    fn event(&self, out: &mut Gather, event: &str, value: &Value) {
-        write_event(out, event, &value.to_string().into());
+    fn event(&self, out: &mut Gather, event: &str, value: &Value) -> Result<(), Status> {
+        if self.call.accept.format != Format::Protobuf {
+            write_event(out, event, &value.to_string().into());
+            return Ok(());
+        }
+        let object = protobuf::encode(value).map_err(encode::not_writable)?;
+        out.put_slice(&protobuf::event_head(event, object.len()));
+        out.put(&object.into(), 0);
+        Ok(())
+    }
+
+    fn error(&self, out: &mut Gather, status: &Status) {
+        // A status has nothing that can't be written.
+        let _ = self.event(out, "ERROR", &status_object(status));
     }
 
     fn bookmark(&mut self, out: &mut Gather, initial_events_end: bool) {
