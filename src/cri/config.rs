@@ -66,6 +66,34 @@ pub struct NamespaceOptions {
     /// `hostIPC: true`
     pub host_ipc: bool,
     pub pid: PidMode,
+    /// `hostUsers: false`: a user namespace of the pod's own. The network and IPC namespaces can't be the host's then.
+    #[serde(default)]
+    pub user: Option<IdMappings>,
+}
+
+/// Which ids of the node stand for the ids of a pod's user namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMappings {
+    pub uids: IdMapping,
+    pub gids: IdMapping,
+}
+
+/// A range of ids (CRI `IDMapping`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMapping {
+    /// The first one, in the namespace that the runtime is in.
+    pub host_id: u32,
+    /// The first one in the pod.
+    pub container_id: u32,
+    pub length: u32,
+}
+
+impl IdMapping {
+    /// The node's id for one of the pod's; `None` if it has none.
+    pub fn on_host(&self, id: u32) -> Option<u32> {
+        let offset = id.checked_sub(self.container_id).filter(|offset| *offset < self.length)?;
+        self.host_id.checked_add(offset)
+    }
 }
 
 /// Which pid namespace a container runs in.
@@ -109,10 +137,17 @@ pub struct ContainerConfig {
     pub tty: bool,
     pub security: SecurityContext,
     pub resources: LinuxResources,
+    /// Id of a running container of the same pod whose pid namespace it joins (CRI `NamespaceMode::TARGET`), in place of
+    /// what the pod says.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// Ends it in place of the image's signal (`SIGUSR1`, `9`).
+    #[serde(default)]
+    pub stop_signal: Option<String>,
 }
 
-/// A file or folder of the node that a container sees.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A file or folder of the node, or the contents of an image, that a container sees.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mount {
     pub container_path: PathBuf,
     pub host_path: PathBuf,
@@ -120,6 +155,22 @@ pub struct Mount {
     /// Submounts are made read-only too (KEP-3857).
     pub recursive_read_only: bool,
     pub propagation: Propagation,
+    /// Files belong to whom they would belong to were their owners' ids those of the pod's user namespace. Must be the
+    /// pod's own mappings.
+    #[serde(default)]
+    pub id_mappings: Option<IdMappings>,
+    /// In place of `host_path`: what of an image is seen, read-only (KEP-4639).
+    #[serde(default)]
+    pub image: Option<ImageMount>,
+}
+
+/// An image as a volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageMount {
+    /// Id of the image, already present.
+    pub image_id: String,
+    /// A path in it; empty: all of it.
+    pub sub_path: PathBuf,
 }
 
 /// Mount propagation between node and container.
@@ -171,6 +222,9 @@ pub struct SecurityContext {
     pub privileged: bool,
     pub add_capabilities: Vec<String>,
     pub drop_capabilities: Vec<String>,
+    /// Kept across `execve` by users other than root.
+    #[serde(default)]
+    pub ambient_capabilities: Vec<String>,
     /// `None`: `run_as_username`.
     pub run_as_user: Option<u32>,
     /// A user of the image's /etc/passwd; empty: the image's user.

@@ -176,6 +176,8 @@ pub struct RuntimeStatus {
     pub network_ready: Result<(), String>,
     /// Handlers of RuntimeClasses besides the default.
     pub handlers: Vec<String>,
+    /// `Err` with the reason if pods can't have user namespaces of their own.
+    pub user_namespaces: Result<(), String>,
     /// cgroup v2 controllers that can be used for pods; empty: limits are not enforced, and why.
     pub controllers: Vec<String>,
     pub limits_unavailable: Option<String>,

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k3s_cri::{Error, Image};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::events::Severity;
+use crate::pod::spec;
 
 /// How often images are looked at (ImageGCPeriod).
 const PERIOD: Duration = Duration::from_secs(300);
@@ -88,6 +90,13 @@ pub(crate) async fn run(ctx: &Context) {
     }
 }
 
+/// Images that pods have as volumes.
+fn volumes_of(pods: &[Arc<Pod>]) -> BTreeSet<String> {
+    let lasting = pods.iter().filter(|pod| !spec::has_ended(pod));
+    let volumes = lasting.flat_map(|pod| pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()));
+    volumes.filter_map(|volume| volume.image.as_ref()?.reference.clone()).collect()
+}
+
 fn node(ctx: &Context) -> Node {
     let mut node = Node::default();
     node.metadata.name = Some(ctx.config.node_name.clone());
@@ -98,7 +107,12 @@ async fn collect(ctx: &Context, known: &mut Known) -> Result<(), String> {
     let text = |error: Error| error.to_string();
     let images = ctx.images.list_images().await.map_err(text)?;
     let containers = ctx.runtime.list_containers().await.map_err(text)?;
-    let in_use = containers.into_iter().map(|container| container.image_id).collect();
+    let mut in_use: BTreeSet<String> = containers.into_iter().map(|container| container.image_id).collect();
+    for reference in volumes_of(&ctx.pods.list()) {
+        if let Ok(Some(image)) = ctx.images.image_status(&reference).await {
+            in_use.insert(image.id);
+        }
+    }
     let now = Instant::now();
     known.observe(&images, &in_use, now);
     let mountpoint = ctx.images.image_fs_info().await.map_err(text)?.mountpoint;

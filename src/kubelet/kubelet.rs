@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::events::{self, Outbox, Recorder};
 use crate::node::facts::Facts;
+use crate::pod::user_namespace::Ranges;
 use crate::{image_gc, logs, node, pods};
 
 /// Why a kubelet can't start.
@@ -62,7 +63,19 @@ impl Kubelet {
         let pods = informers.of_selected::<Pod>("", &format!("spec.nodeName={}", config.node_name));
         let services = informers.of::<Service>();
         let (recorder, outbox) = Recorder::new();
-        let ctx = Context { config, facts, client, runtime, images, pods, services, recorder, _informers: informers };
+        let id_ranges = Ranges::new(config.root_dir.join("pods"), config.max_pods);
+        let ctx = Context {
+            config,
+            facts,
+            client,
+            runtime,
+            images,
+            pods,
+            services,
+            recorder,
+            id_ranges,
+            _informers: informers,
+        };
         Ok(Arc::new(Self { ctx: Arc::new(ctx), outbox: Mutex::new(Some(outbox)), connections: Connections::default() }))
     }
 

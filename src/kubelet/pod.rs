@@ -29,3 +29,4 @@ mod start;
 mod status;
 mod stop;
 mod termination_message;
+pub(crate) mod user_namespace;

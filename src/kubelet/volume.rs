@@ -156,6 +156,10 @@ impl Volumes {
         if let Some(source) = &volume.persistent_volume_claim {
             return persistent_volume_claim::set_up(request, &source.claim_name, source.read_only == Some(true)).await;
         }
+        if volume.image.is_some() {
+            // The runtime mounts it; the kubelet has it pulled when a container that mounts it starts.
+            return Ok(Mounted { path: PathBuf::new(), readonly: true });
+        }
         if volume.ephemeral.is_some() {
             let claim = format!("{}-{}", request.pod.metadata.name.as_deref().unwrap_or_default(), volume.name);
             return persistent_volume_claim::set_up(request, &claim, false).await;

@@ -19,7 +19,7 @@ use crate::shim::client::ShimClient;
 use crate::shim::protocol::{Answer, Exit, KnownContainer, Request, StartContainer, Started};
 use crate::shim::{clock, pod_processes};
 use crate::stats::CpuRate;
-use crate::{cgroup, executor, id, snapshot, spec};
+use crate::{cgroup, executor, id, snapshot, spec, users};
 
 /// A container.
 pub(crate) struct Container {
@@ -129,31 +129,50 @@ impl Runtime {
             let detail = format!("mount path {:?} is not absolute", mount.container_path.display().to_string());
             return Err(Error::InvalidArgument { detail });
         }
-        for mount in config.mounts.iter().filter(|mount| !mount.host_path.exists()) {
+        if let Some(target) = &config.target {
+            self.check_target(sandbox, target)?;
+        }
+        let users = pod.namespaces.user.as_ref();
+        for mount in &config.mounts {
+            if let Some(given) = &mount.id_mappings {
+                users::check_mapping(given, users, &mount.container_path)?;
+            }
+        }
+        for mount in config.mounts.iter().filter(|mount| mount.image.is_none() && !mount.host_path.exists()) {
             // As containerd: a hostPath without a type need not be there.
             let path = &mount.host_path;
             fs::create_dir_all(path).map_err(|error| Error::InvalidArgument {
                 detail: format!("failed to mkdir {:?}: {error}", path.display().to_string()),
             })?;
         }
-        let spec = spec::build(&pod, &sandbox.files(), &config, &image.config)?;
         let directory = self.container_directory(id);
         let internal = |error: std::io::Error| match error.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => Error::NoSpace { doing: format!("create container {id}") },
             _ => Error::Internal { doing: format!("create container {id}"), detail: error.to_string() },
         };
         fs::DirBuilder::new().mode(0o711).create(&directory).map_err(internal)?;
+        let volumes = self.image_volumes(&pod, id, &config)?;
+        let spec = spec::build(&pod, &sandbox.files(), &config, &image.config, &volumes)?;
         let binary = image.builtin.then(|| PathBuf::from(BINARY));
         let devices = config.security.privileged;
+        let owner = users.and_then(|users| users.uids.on_host(0).zip(users.gids.on_host(0)));
         let layout = self
             .snapshots
-            .prepare(&Path::new("containers").join(id), &image.diff_ids, devices, binary)
+            .prepare(&Path::new("containers").join(id), &image.diff_ids, devices, binary, owner)
             .map_err(|error| Error::Internal { doing: format!("create container {id}"), detail: error.to_string() })?;
         record::save(&directory.join("config.json"), &spec).map_err(internal)?;
         record::save(&directory.join("rootfs.json"), &layout).map_err(internal)?;
         let log_path = self.log_path(&pod.log_directory, &config, &directory).map_err(internal)?;
         let image_config = image.config.config().clone().unwrap_or_default();
-        let stop_signal = image_config.stop_signal().as_deref().and_then(spec::signal).unwrap_or(libc::SIGTERM);
+        let given = match &config.stop_signal {
+            Some(name) => Some(
+                spec::signal(name)
+                    .ok_or_else(|| Error::InvalidArgument { detail: format!("unknown stop signal {name:?}") })?,
+            ),
+            None => None,
+        };
+        let of_image = || image_config.stop_signal().as_deref().and_then(spec::signal);
+        let stop_signal = given.or_else(of_image).unwrap_or(libc::SIGTERM);
         let record = ContainerRecord {
             id: id.to_owned(),
             sandbox_id: sandbox.id.clone(),
@@ -167,6 +186,7 @@ impl Runtime {
             image_id: image.id.clone(),
             image_ref: image.reference(),
             layers: image.diff_ids.clone(),
+            volume_layers: volumes.into_values().flat_map(|volume| volume.layers).collect(),
             builtin: image.builtin,
             stop_signal,
             log_path,
@@ -264,6 +284,7 @@ impl Runtime {
             pid: pod.namespaces.pid,
             cgroup,
             runtime: self.handlers.runtime(&pod.runtime_handler, &sandbox.directory.join("runtime"))?,
+            target: record.config.target.clone(),
         });
         let descriptors: Vec<_> = binary.iter().map(AsFd::as_fd).collect();
         match shim.call(request, &descriptors).await? {

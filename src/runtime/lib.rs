@@ -27,6 +27,7 @@ mod grpc;
 mod handlers;
 mod id;
 mod image;
+mod image_volume;
 mod mount_table;
 pub mod oci;
 mod record;
@@ -42,7 +43,9 @@ mod snapshot;
 mod spec;
 mod stats;
 mod syscall;
+mod target;
 mod terminal;
+mod users;
 
 pub use self::cgroup::Cgroup;
 pub use self::grpc::serve as serve_cri;

@@ -111,6 +111,9 @@ pub(crate) struct ContainerRecord {
     pub image_ref: String,
     /// Diff ids of the layers it stands on.
     pub layers: Vec<String>,
+    /// Diff ids of the layers of images that are its volumes.
+    #[serde(default)]
+    pub volume_layers: Vec<String>,
     /// Its image is made of the k3s binary.
     pub builtin: bool,
     pub stop_signal: i32,

@@ -183,7 +183,11 @@ impl Runtime {
 
     /// Diff ids of the layers that containers stand on.
     pub(crate) fn layers_in_use(&self) -> HashSet<String> {
-        self.containers.read().values().flat_map(|container| container.record.lock().layers.clone()).collect()
+        let layers = |container: &Arc<Container>| {
+            let record = container.record.lock();
+            record.layers.iter().chain(&record.volume_layers).cloned().collect::<Vec<_>>()
+        };
+        self.containers.read().values().flat_map(layers).collect()
     }
 }
 

@@ -101,6 +101,7 @@ impl Runtime {
     /// Makes a sandbox. On failure nothing is left.
     pub(crate) async fn run_sandbox(self: Arc<Self>, config: PodSandboxConfig) -> Result<String, Error> {
         self.handlers.check(&config.runtime_handler)?;
+        self.check_users(&config)?;
         let record = SandboxRecord {
             id: id::new(),
             config,
@@ -160,8 +161,14 @@ impl Runtime {
         let mut optional_sysctls = Vec::new();
         if !config.namespaces.host_network {
             // As k3s configures containerd: pods may use ports below 1024 and ping without a capability.
-            let groups = if self.options.rootless { "0 65535" } else { "0 2147483647" };
-            for (name, value) in [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", groups)] {
+            let groups = match config.namespaces.user {
+                Some(users) => format!("0 {}", users.gids.length.saturating_sub(1)),
+                None if self.options.rootless => "0 65535".to_owned(),
+                None => "0 2147483647".to_owned(),
+            };
+            let defaults =
+                [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", groups.as_str())];
+            for (name, value) in defaults {
                 if !config.sysctls.contains_key(name) {
                     optional_sysctls.push((name.to_owned(), value.to_owned()));
                 }
@@ -172,6 +179,7 @@ impl Runtime {
             host_network: config.namespaces.host_network,
             host_ipc: config.namespaces.host_ipc,
             pid: config.namespaces.pid,
+            user: config.namespaces.user,
             hostname: config.hostname.clone(),
             sysctls: config.sysctls.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             optional_sysctls,

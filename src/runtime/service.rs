@@ -36,6 +36,7 @@ impl RuntimeService for Runtime {
             ready: Ok(()),
             network_ready: self.options.network.ready().await.map_err(|error| error.to_string()),
             handlers: self.handlers.names(),
+            user_namespaces: self.user_namespaces(),
             controllers: self.cgroups.controllers.clone(),
             limits_unavailable: self.cgroups.unavailable.clone(),
         })

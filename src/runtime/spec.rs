@@ -1,6 +1,6 @@
 //! From CRI's configuration and the image's to the OCI runtime specification.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use k3s_cri::{
@@ -14,6 +14,7 @@ use oci_spec::runtime::{
 };
 
 use crate::executor::{self, ALL_CAPABILITIES};
+use crate::image_volume::ImageVolume;
 use crate::{devices, seccomp_default};
 
 /// Where programs are looked for if the image does not say.
@@ -70,6 +71,7 @@ pub(crate) fn build(
     files: &SandboxFiles,
     config: &ContainerConfig,
     image: &ImageConfiguration,
+    volumes: &HashMap<String, ImageVolume>,
 ) -> Result<Spec, Error> {
     let security = &config.security;
     if !security.privileged
@@ -80,9 +82,10 @@ pub(crate) fn build(
             detail: format!("AppArmor profile {profile:?} asked for, but this host has no AppArmor"),
         });
     }
+    let ambient = security.ambient_capabilities.iter().map(|name| capability(name)).collect::<Result<_, _>>()?;
     let capabilities = capabilities(security)?;
     let seccomp = seccomp(security, &capabilities)?;
-    let process = process(sandbox, config, image, capabilities)?;
+    let process = process(sandbox, config, image, capabilities, ambient)?;
     let paths = |given: &Option<Vec<String>>, default: &[&str]| match given {
         Some(paths) => paths.clone(),
         None if security.privileged => Vec::new(),
@@ -95,8 +98,12 @@ pub(crate) fn build(
             .build()?;
         linux.set_seccomp(seccomp);
         let root = RootBuilder::default().path("rootfs").readonly(security.readonly_rootfs).build()?;
-        let mut spec =
-            SpecBuilder::default().process(process).root(root).mounts(mounts(files, config)?).linux(linux).build()?;
+        let mut spec = SpecBuilder::default()
+            .process(process)
+            .root(root)
+            .mounts(mounts(sandbox, files, config, volumes)?)
+            .linux(linux)
+            .build()?;
         spec.set_hostname(None);
         Ok(spec)
     };
@@ -111,8 +118,10 @@ fn process(
     sandbox: &PodSandboxConfig,
     config: &ContainerConfig,
     image: &ImageConfiguration,
-    capabilities: HashSet<Capability>,
+    mut capabilities: HashSet<Capability>,
+    ambient: HashSet<Capability>,
 ) -> Result<Process, Error> {
+    capabilities.extend(&ambient);
     let image = image.config().clone().unwrap_or_default();
     let mut args =
         if config.command.is_empty() { image.entrypoint().clone().unwrap_or_default() } else { config.command.clone() };
@@ -158,8 +167,8 @@ fn process(
             .bounding(capabilities.clone())
             .effective(capabilities.clone())
             .permitted(capabilities)
-            .inheritable(HashSet::new())
-            .ambient(HashSet::new())
+            .inheritable(ambient.clone())
+            .ambient(ambient)
             .build()?;
         ProcessBuilder::default()
             .terminal(config.tty)
@@ -238,7 +247,17 @@ fn seccomp(security: &SecurityContext, capabilities: &HashSet<Capability>) -> Re
     }
 }
 
-fn mounts(files: &SandboxFiles, config: &ContainerConfig) -> Result<Vec<Mount>, OciSpecError> {
+fn mounts(
+    sandbox: &PodSandboxConfig,
+    files: &SandboxFiles,
+    config: &ContainerConfig,
+    volumes: &HashMap<String, ImageVolume>,
+) -> Result<Vec<Mount>, OciSpecError> {
+    // What is the sandbox's own belongs to the pod's users.
+    let own = |source: &Path, destination: &Path, options: &[&str]| {
+        let mapped: &[&str] = if sandbox.namespaces.user.is_some() { &["idmap"] } else { &[] };
+        bind(source, destination, &[options, mapped].concat())
+    };
     let privileged = config.security.privileged;
     let system = |kind: &str, destination: &str, options: &[&str]| {
         MountBuilder::default()
@@ -257,7 +276,7 @@ fn mounts(files: &SandboxFiles, config: &ContainerConfig) -> Result<Vec<Mount>, 
         system("mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"])?,
         system("sysfs", "/sys", &["nosuid", "noexec", "nodev", access])?,
         system("cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", access])?,
-        bind(&files.shm, Path::new("/dev/shm"), &["bind", "nosuid", "nodev", "noexec"])?,
+        own(&files.shm, Path::new("/dev/shm"), &["bind", "nosuid", "nodev", "noexec"])?,
     ];
     for (host, container, permissions) in devices::list(config) {
         let access = if permissions.contains('w') { "rw" } else { "ro" };
@@ -266,13 +285,18 @@ fn mounts(files: &SandboxFiles, config: &ContainerConfig) -> Result<Vec<Mount>, 
     let access = if config.security.readonly_rootfs { "ro" } else { "rw" };
     for (source, destination) in [(&files.hostname, "/etc/hostname"), (&files.resolv_conf, "/etc/resolv.conf")] {
         if !config.mounts.iter().any(|mount| mount.container_path == Path::new(destination)) {
-            mounts.push(bind(source, Path::new(destination), &["bind", "nosuid", "nodev", access])?);
+            mounts.push(own(source, Path::new(destination), &["bind", "nosuid", "nodev", access])?);
         }
     }
     let mut given: Vec<_> = config.mounts.iter().collect();
     // A mount on a directory hides what was mounted below it before.
     given.sort_by_key(|mount| mount.container_path.components().count());
     for mount in given {
+        if let Some(image) = &mount.image {
+            let lower = volumes.get(&image.image_id).map(|volume| volume.lower.as_slice()).unwrap_or_default();
+            mounts.push(image_mount(&mount.container_path, lower, &image.sub_path)?);
+            continue;
+        }
         let propagation = match mount.propagation {
             Propagation::Private => "rprivate",
             Propagation::HostToContainer => "rslave",
@@ -285,9 +309,22 @@ fn mounts(files: &SandboxFiles, config: &ContainerConfig) -> Result<Vec<Mount>, 
         };
         // Without a device controller, a node in a volume would be a way to the host's devices.
         let devices = if privileged || mount.host_path.starts_with("/dev") { "dev" } else { "nodev" };
-        mounts.push(bind(&mount.host_path, &mount.container_path, &["rbind", propagation, access, devices])?);
+        let mut options = vec!["rbind", propagation, access, devices];
+        options.extend(mount.id_mappings.map(|_| "idmap"));
+        mounts.push(bind(&mount.host_path, &mount.container_path, &options)?);
     }
     Ok(mounts)
+}
+
+/// An image, read-only, for the executor.
+fn image_mount(destination: &Path, lower: &[PathBuf], sub_path: &Path) -> Result<Mount, OciSpecError> {
+    let mut options = vec!["ro".to_owned(), "nodev".to_owned()];
+    options.extend(lower.iter().map(|path| format!("{}{}", executor::LAYER, path.display())));
+    if !sub_path.as_os_str().is_empty() {
+        options.push(format!("{}{}", executor::SUB_PATH, sub_path.display()));
+    }
+    let mount = MountBuilder::default().typ(executor::IMAGE).source(executor::IMAGE).destination(destination);
+    mount.options(options).build()
 }
 
 fn bind(source: &Path, destination: &Path, options: &[&str]) -> Result<Mount, OciSpecError> {

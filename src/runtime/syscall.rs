@@ -1,7 +1,7 @@
 //! System calls no crate wraps safely yet.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// What [`fork`] returned.
 pub(crate) enum Forked {
@@ -49,15 +49,17 @@ pub(crate) struct MountAttributes {
     pub clear: u64,
     pub propagation: u64,
     pub recursive: bool,
+    /// A user namespace through which owners are seen (`MOUNT_ATTR_IDMAP`).
+    pub users: Option<RawFd>,
 }
 
 /// Changes the mount `fd` refers to (its root, not a place below it).
 pub(crate) fn mount_setattr(fd: BorrowedFd<'_>, attributes: MountAttributes) -> io::Result<()> {
     let attr = libc::mount_attr {
-        attr_set: attributes.set,
+        attr_set: attributes.set | attributes.users.map_or(0, |_| libc::MOUNT_ATTR_IDMAP),
         attr_clr: attributes.clear,
         propagation: attributes.propagation,
-        userns_fd: 0,
+        userns_fd: attributes.users.map_or(0, |fd| fd as u64),
     };
     let mut flags = libc::AT_EMPTY_PATH;
     if attributes.recursive {

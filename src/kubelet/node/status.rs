@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k3s_cri::RuntimeStatus;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler,
-    NodeRuntimeHandlerFeatures, NodeStatus,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
@@ -117,12 +117,13 @@ fn without_heartbeat(status: &NodeStatus) -> NodeStatus {
 pub(super) async fn observe(ctx: &Context) -> Observation {
     let runtime = ctx.runtime.status().await;
     let names = runtime.as_ref().map(|status| status.handlers.clone()).unwrap_or_default();
+    let user_namespaces = runtime.as_ref().is_ok_and(|status| status.user_namespaces.is_ok());
     let handlers = std::iter::once(String::new()).chain(names).map(|name| NodeRuntimeHandler {
-        name: Some(name),
         features: Some(NodeRuntimeHandlerFeatures {
             recursive_read_only_mounts: Some(true),
-            user_namespaces: Some(false),
+            user_namespaces: Some(user_namespaces && name.is_empty()),
         }),
+        name: Some(name),
     });
     let limits_unavailable = runtime.as_ref().ok().and_then(|status| status.limits_unavailable.clone());
     let not_ready = match runtime {
@@ -195,6 +196,7 @@ pub(super) fn of(ctx: &Context, previous: Option<&NodeStatus>, observation: &Obs
         }),
         images: Some(observation.images.clone()),
         runtime_handlers: Some(observation.handlers.clone()),
+        features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
         node_info: Some(ctx.facts.node_info(&ctx.config.version)),
         ..Default::default()
     }
@@ -276,6 +278,7 @@ mod tests {
             version: "1".into(),
             ready: Ok(()),
             network_ready: Err("no pod CIDR".into()),
+            user_namespaces: Ok(()),
             controllers: vec![],
             limits_unavailable: None,
         };

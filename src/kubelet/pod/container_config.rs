@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use k3s_cri::{ContainerConfig, Image, Mount, Propagation};
+use k3s_cri::{ContainerConfig, IdMappings, Image, ImageMount, Mount, Propagation};
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 
 use super::expansion::expand;
@@ -38,6 +38,10 @@ pub(super) struct Making<'a> {
     pub attempt: u32,
     pub image: &'a Image,
     pub volumes: &'a BTreeMap<String, Mounted>,
+    /// Ids of the images that are volumes, by the volumes' names.
+    pub image_volumes: &'a BTreeMap<String, String>,
+    /// Ids of the pod's user namespace, if it has one of its own.
+    pub users: Option<IdMappings>,
     pub addresses: &'a Addresses,
 }
 
@@ -73,6 +77,8 @@ pub(super) async fn make(making: &Making<'_>) -> Result<ContainerConfig, Error> 
         stdin_once: container.stdin_once == Some(true),
         tty: container.tty == Some(true),
         security,
+        target: None,
+        stop_signal: container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
         resources: resources::of_container(pod, container, ctx.facts.memory_bytes()),
         env,
     })
@@ -105,6 +111,14 @@ fn volume_mount(
         }
         _ => String::new(),
     };
+    let container_path = PathBuf::from(&mount.mount_path);
+    // Kubernetes takes a relative path as one below the root.
+    let container_path =
+        if container_path.is_absolute() { container_path } else { Path::new("/").join(container_path) };
+    if let Some(image_id) = making.image_volumes.get(&mount.name) {
+        let image = ImageMount { image_id: image_id.clone(), sub_path: sub_path.into() };
+        return Ok(Mount { container_path, readonly: true, image: Some(image), ..Mount::default() });
+    }
     let host_path = if sub_path.is_empty() {
         mounted.path.clone()
     } else {
@@ -117,10 +131,8 @@ fn volume_mount(
             source,
         })?
     };
-    let container_path = PathBuf::from(&mount.mount_path);
     Ok(Mount {
-        // Kubernetes takes a relative path as one below the root.
-        container_path: if container_path.is_absolute() { container_path } else { Path::new("/").join(container_path) },
+        container_path,
         host_path,
         readonly: mounted.readonly || mount.read_only == Some(true),
         recursive_read_only: matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")),
@@ -129,6 +141,8 @@ fn volume_mount(
             Some("Bidirectional") => Propagation::Bidirectional,
             _ => Propagation::Private,
         },
+        id_mappings: making.users,
+        image: None,
     })
 }
 
@@ -140,9 +154,8 @@ fn own_mounts(making: &Making<'_>, mounts: &mut Vec<Mount>) -> Result<(), Error>
             mounts.push(Mount {
                 container_path: container_path.into(),
                 host_path,
-                readonly: false,
-                recursive_read_only: false,
-                propagation: Propagation::Private,
+                id_mappings: making.users,
+                ..Mount::default()
             });
         }
     };

@@ -1,5 +1,6 @@
 //! Having a container's image, by its pull policy.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -18,9 +19,13 @@ use crate::events::Severity;
 /// After a failed pull its error shows for so long, then the back-off.
 const SHOW_ERROR: Duration = Duration::from_secs(2);
 
-/// A container's failed pulls.
+/// A container's failed pulls, by image: its own and those that are its volumes.
 #[derive(Debug, Default)]
-pub(super) struct Pulls {
+pub(super) struct Pulls(BTreeMap<String, Failed>);
+
+/// Failed pulls of an image.
+#[derive(Debug, Default)]
+struct Failed {
     backoff: Backoff,
     /// What the last one failed with, as users are told.
     error: String,
@@ -34,10 +39,41 @@ pub(super) async fn ensure(
     pulls: &Mutex<Pulls>,
 ) -> Result<Image, Failure> {
     let name = spec.container.image.clone().unwrap_or_default();
+    let policy = policy(spec.container.image_pull_policy.as_deref(), &name);
+    have(ctx, pod, Some(spec.field_path()), &name, policy, pulls).await
+}
+
+/// Ids of the images that are volumes of a container (KEP-4639), by the volumes' names.
+pub(super) async fn of_volumes(
+    ctx: &Context,
+    pod: &Pod,
+    spec: &ContainerSpec,
+    pulls: &Mutex<Pulls>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let mut found = BTreeMap::new();
+    for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
+        let mounted = spec.container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name);
+        let Some(source) = volume.image.as_ref().filter(|_| mounted) else { continue };
+        let name = source.reference.clone().unwrap_or_default();
+        let policy = policy(source.pull_policy.as_deref(), &name);
+        let image = have(ctx, pod, None, &name, policy, pulls).await?;
+        found.insert(volume.name.clone(), image.id);
+    }
+    Ok(found)
+}
+
+async fn have(
+    ctx: &Context,
+    pod: &Pod,
+    field_path: Option<String>,
+    name: &str,
+    policy: &str,
+    pulls: &Mutex<Pulls>,
+) -> Result<Image, Failure> {
     let event = |severity, reason, message: String| {
-        ctx.recorder.pod(pod, Some(spec.field_path()), severity, reason, message);
+        ctx.recorder.pod(pod, field_path.clone(), severity, reason, message);
     };
-    let present = match ctx.images.image_status(&name).await {
+    let present = match ctx.images.image_status(name).await {
         Ok(present) => present,
         Err(Error::InvalidArgument { detail }) => {
             let message = format!("Failed to apply default image tag \"{name}\": {detail}");
@@ -51,7 +87,7 @@ pub(super) async fn ensure(
             return Err(Failure::new("ImageInspectError", message, Duration::from_secs(5)));
         }
     };
-    match (policy(spec, &name), present) {
+    match (policy, present) {
         ("IfNotPresent" | "Never", Some(image)) => {
             let message =
                 format!("Container image \"{name}\" already present on machine and can be accessed by the pod");
@@ -64,13 +100,13 @@ pub(super) async fn ensure(
             event(Severity::Warning, "Failed", "Error: ErrImageNeverPull".into());
             Err(Failure::new("ErrImageNeverPull", message, Duration::from_secs(10)))
         }
-        _ => pull(ctx, pod, &name, pulls, event).await,
+        _ => pull(ctx, pod, name, pulls, event).await,
     }
 }
 
 /// The API server sets the policy; without one it is as there.
-fn policy<'a>(spec: &'a ContainerSpec, image: &str) -> &'a str {
-    match spec.container.image_pull_policy.as_deref() {
+fn policy<'a>(given: Option<&'a str>, image: &str) -> &'a str {
+    match given {
         Some(policy) if !policy.is_empty() => policy,
         _ => {
             let tagged = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
@@ -88,7 +124,10 @@ async fn pull(
 ) -> Result<Image, Failure> {
     let waits = {
         let pulls = pulls.lock();
-        pulls.backoff.remaining_since_update(Timestamp::now()).map(|left| (left, pulls.error.clone()))
+        pulls.0.get(name).and_then(|failed| {
+            let left = failed.backoff.remaining_since_update(Timestamp::now())?;
+            Some((left, failed.error.clone()))
+        })
     };
     if let Some((left, error)) = waits {
         event(Severity::Normal, "BackOff", format!("Back-off pulling image \"{name}\""));
@@ -120,8 +159,9 @@ async fn pull(
             let (now, error) = (Timestamp::now(), error.rpc());
             {
                 let mut pulls = pulls.lock();
-                pulls.backoff.count(now, now);
-                pulls.error.clone_from(&error);
+                let failed = pulls.0.entry(name.to_owned()).or_default();
+                failed.backoff.count(now, now);
+                failed.error.clone_from(&error);
             }
             event(Severity::Warning, "Failed", format!("Failed to pull image \"{name}\": {error}"));
             event(Severity::Warning, "Failed", "Error: ErrImagePull".into());

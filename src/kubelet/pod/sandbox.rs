@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k3s_cri::{NamespaceOptions, PidMode, PodSandboxConfig, PortMapping, Protocol};
+use k3s_cri::{IdMappings, NamespaceOptions, PidMode, PodSandboxConfig, PortMapping, Protocol};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{dns, resources, spec};
@@ -12,8 +12,15 @@ use crate::labels;
 /// Linux allows 64 bytes for a host name; Kubernetes cuts at a label's 63.
 const MAX_HOSTNAME: usize = 63;
 
-/// The sandbox of a pod on its `attempt`-th time. `node_resolv_conf` is the text of the node's resolv.conf.
-pub(super) fn config(config: &Config, pod: &Pod, attempt: u32, node_resolv_conf: &str) -> PodSandboxConfig {
+/// The sandbox of a pod on its `attempt`-th time. `node_resolv_conf` is the text of the node's resolv.conf; `user` the ids
+/// of its user namespace, if it has one of its own.
+pub(super) fn config(
+    config: &Config,
+    pod: &Pod,
+    attempt: u32,
+    node_resolv_conf: &str,
+    user: Option<IdMappings>,
+) -> PodSandboxConfig {
     let metadata = &pod.metadata;
     let name = metadata.name.clone().unwrap_or_default();
     let namespace = metadata.namespace.clone().unwrap_or_default();
@@ -35,7 +42,12 @@ pub(super) fn config(config: &Config, pod: &Pod, attempt: u32, node_resolv_conf:
         port_mappings: if host_network { Vec::new() } else { port_mappings(pod) },
         labels: labels::of_pod(pod),
         annotations: metadata.annotations.clone().unwrap_or_default(),
-        namespaces: NamespaceOptions { host_network, host_ipc: pod_spec.is_some_and(|spec| flag(spec.host_ipc)), pid },
+        namespaces: NamespaceOptions {
+            host_network,
+            host_ipc: pod_spec.is_some_and(|spec| flag(spec.host_ipc)),
+            pid,
+            user,
+        },
         sysctls: sysctls.into_iter().flatten().map(|s| (s.name.clone(), s.value.clone())).collect::<BTreeMap<_, _>>(),
         cgroup_parent: resources::cgroup_parent(pod),
         resources: resources::of_pod(pod),
@@ -104,7 +116,7 @@ mod tests {
 
     fn sandbox(spec: serde_json::Value) -> PodSandboxConfig {
         let pod = serde_json::json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec});
-        config(&Config::new("node"), &serde_json::from_value(pod).unwrap(), 0, "")
+        config(&Config::new("node"), &serde_json::from_value(pod).unwrap(), 0, "", None)
     }
 
     #[test]

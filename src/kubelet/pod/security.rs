@@ -43,6 +43,7 @@ pub(super) fn context(config: &Config, pod: &Pod, container: &Container) -> Resu
         privileged,
         add_capabilities: capabilities.and_then(|c| c.add.clone()).unwrap_or_default(),
         drop_capabilities: capabilities.and_then(|c| c.drop.clone()).unwrap_or_default(),
+        ambient_capabilities: Vec::new(),
         run_as_user: id("runAsUser", user)?,
         run_as_username: String::new(),
         run_as_group: id("runAsGroup", group)?,

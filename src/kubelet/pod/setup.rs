@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::Mutex;
 
 use super::field_path::Addresses;
-use super::{runtime_class, sandbox};
+use super::{runtime_class, sandbox, user_namespace};
 use crate::context::Context;
 use crate::events::Severity;
 use crate::volume::{Mounted, Volumes};
@@ -75,7 +75,10 @@ impl Setup {
                 String::new()
             }
         };
-        let mut config = sandbox::config(&ctx.config, pod, attempt, &resolv_conf);
+        let users = user_namespace::of_pod(ctx, pod).await.inspect_err(|error| {
+            self.event("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {error}"));
+        })?;
+        let mut config = sandbox::config(&ctx.config, pod, attempt, &resolv_conf, users);
         config.runtime_handler = runtime_class::handler(ctx, pod).await.inspect_err(|error| {
             self.event("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {error}"));
         })?;

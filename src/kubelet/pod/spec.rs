@@ -19,6 +19,8 @@ pub(crate) enum Role {
 pub(crate) struct ContainerSpec {
     pub role: Role,
     pub container: Container,
+    /// Name of the container whose processes an ephemeral one is to see.
+    pub target: Option<String>,
 }
 
 impl ContainerSpec {
@@ -89,14 +91,19 @@ pub(crate) fn containers(pod: &Pod) -> Vec<ContainerSpec> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let init = spec.init_containers.iter().flatten().map(|container| {
         let sidecar = container.restart_policy.as_deref() == Some("Always");
-        ContainerSpec { role: if sidecar { Role::Sidecar } else { Role::Init }, container: container.clone() }
+        ContainerSpec {
+            role: if sidecar { Role::Sidecar } else { Role::Init },
+            container: container.clone(),
+            target: None,
+        }
     });
-    let regular = spec.containers.iter().map(|c| ContainerSpec { role: Role::Regular, container: c.clone() });
-    let ephemeral = spec
-        .ephemeral_containers
-        .iter()
-        .flatten()
-        .map(|c| ContainerSpec { role: Role::Ephemeral, container: from_ephemeral(c) });
+    let regular =
+        spec.containers.iter().map(|c| ContainerSpec { role: Role::Regular, container: c.clone(), target: None });
+    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| ContainerSpec {
+        role: Role::Ephemeral,
+        container: from_ephemeral(c),
+        target: c.target_container_name.clone().filter(|name| !name.is_empty()),
+    });
     init.chain(regular).chain(ephemeral).collect()
 }
 
@@ -154,7 +161,7 @@ mod tests {
     use super::*;
 
     fn spec(role: Role, container: serde_json::Value) -> ContainerSpec {
-        ContainerSpec { role, container: serde_json::from_value(container).unwrap() }
+        ContainerSpec { role, container: serde_json::from_value(container).unwrap(), target: None }
     }
 
     #[test]

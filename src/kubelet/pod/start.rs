@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k3s_cri::Image;
+use k3s_cri::{ContainerConfig, Image};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -14,7 +14,7 @@ use super::container_config::{self, Making};
 use super::field_path::Addresses;
 use super::memory::Waiting;
 use super::spec::ContainerSpec;
-use super::{hooks, image};
+use super::{hooks, image, user_namespace};
 use crate::context::Context;
 use crate::events::Severity;
 use crate::volume::Mounted;
@@ -49,6 +49,8 @@ pub(super) struct Start {
     /// Dropped when this container has been started or has failed to.
     pub turn: oneshot::Sender<()>,
     pub cancel: CancellationToken,
+    /// Id of the container that the specification's target is, if it is there.
+    pub target: Option<String>,
 }
 
 impl Start {
@@ -64,19 +66,20 @@ impl Start {
         let after = self.after.take();
         let prepare = async {
             let image = image::ensure(&self.ctx, &self.pod, &self.spec, &self.pulls).await?;
+            let volumes = image::of_volumes(&self.ctx, &self.pod, &self.spec, &self.pulls).await?;
             if let Some(after) = after {
                 // It is dropped, never sent.
                 let _ = after.await;
             }
             // Containers are told of services, so these must be known.
             self.ctx.services.synced().await;
-            Ok(image)
+            Ok((image, volumes))
         };
-        let image = tokio::select! {
+        let (image, volumes) = tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            image = prepare => image?,
+            prepared = prepare => prepared?,
         };
-        let id = self.create(&image).await?;
+        let id = self.create(&image, &volumes).await?;
         if cancel.is_cancelled() {
             return Ok(());
         }
@@ -91,11 +94,19 @@ impl Start {
         }
     }
 
-    async fn create(&self, image: &Image) -> Result<String, Failure> {
+    async fn create(&self, image: &Image, image_volumes: &BTreeMap<String, String>) -> Result<String, Failure> {
         for stale in &self.stale {
             if let Err(error) = self.ctx.runtime.remove_container(stale).await {
                 tracing::warn!(container = stale, %error, "cannot remove earlier run of container");
             }
+        }
+        let misconfigured = |error: String| {
+            self.event(Severity::Warning, "Failed", format!("Error: {error}"));
+            Failure::new("CreateContainerConfigError", error, RETRY)
+        };
+        let users = user_namespace::of_pod(&self.ctx, &self.pod).await.map_err(misconfigured)?;
+        if let (Some(name), None) = (&self.spec.target, &self.target) {
+            return Err(misconfigured(format!("unable to find target container {name}")));
         }
         let making = Making {
             ctx: &self.ctx,
@@ -104,12 +115,12 @@ impl Start {
             attempt: self.attempt,
             image,
             volumes: &self.volumes,
+            image_volumes,
+            users,
             addresses: &self.addresses,
         };
-        let config = container_config::make(&making).await.map_err(|error| {
-            self.event(Severity::Warning, "Failed", format!("Error: {error}"));
-            Failure::new("CreateContainerConfigError", error.to_string(), RETRY)
-        })?;
+        let config = container_config::make(&making).await.map_err(|error| misconfigured(error.to_string()))?;
+        let config = ContainerConfig { target: self.target.clone(), ..config };
         let id = self.ctx.runtime.create_container(&self.sandbox_id, config).await.map_err(|error| {
             self.event(Severity::Warning, "Failed", format!("Error: {error}"));
             Failure::new("CreateContainerError", error.to_string(), RETRY)

@@ -11,6 +11,7 @@ mod devices;
 mod error;
 mod identity;
 mod inside;
+mod layers;
 mod masked;
 mod mounts;
 mod namespaces;
@@ -20,6 +21,7 @@ mod rootfs;
 mod seccomp;
 mod syscalls;
 mod terminal;
+mod users;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,10 +35,14 @@ pub(crate) use self::capabilities::ALL as ALL_CAPABILITIES;
 pub(crate) use self::devices::default_devices;
 pub(crate) use self::error::{Context, Error, Reason};
 pub(crate) use self::identity::{ONLY_GIVEN_GROUPS, look_up as look_up_user};
+use self::layers::Layers;
+pub(crate) use self::layers::{IMAGE, LAYER, SUB_PATH};
+use self::mounts::Source;
 pub(crate) use self::mounts::{attach_at, attach_binary, clone_tree, hide_directory, mount_proc};
 pub(crate) use self::namespaces::{bring_up_loopback, set_sysctl};
 use self::process::Ties;
 pub(crate) use self::rootfs::{RootFilesystem, RootKind, become_slave, mount as mount_root, overlay};
+pub(crate) use self::users::{Users, become_root};
 use crate::shim::protocol::{Progress, StartContainer};
 use crate::shim::socket;
 use crate::syscall;
@@ -49,14 +55,16 @@ pub(crate) struct Stdio {
 }
 
 /// Runs the first process of a container. Called in the child, which is in its own mount namespace (and pid namespace,
-/// unless shared) already.
+/// unless shared) already. With a user namespace both are made here; `own_pids`: the pid namespace, too.
 pub(crate) fn run_container(
     start: &StartContainer,
     binary: Option<OwnedFd>,
     stdio: Option<Stdio>,
+    users: Option<&Users>,
+    own_pids: bool,
     progress: &OwnedFd,
 ) -> ! {
-    let error = match container(start, binary, stdio, progress) {
+    let error = match container(start, binary, stdio, users, own_pids, progress) {
         Ok(never) => match never {},
         Err(error) => error,
     };
@@ -69,9 +77,10 @@ pub(crate) fn run_exec(
     init: &OwnedFd,
     cgroup: Option<&Path>,
     stdio: Option<Stdio>,
+    users: Option<&Users>,
     progress: &OwnedFd,
 ) -> ! {
-    let error = match exec(process, init, cgroup, stdio, progress) {
+    let error = match exec(process, init, cgroup, stdio, users, progress) {
         Ok(never) => match never {},
         Err(error) => error,
     };
@@ -127,43 +136,89 @@ fn container(
     start: &StartContainer,
     binary: Option<OwnedFd>,
     stdio: Option<Stdio>,
+    users: Option<&Users>,
+    own_pids: bool,
     progress: &OwnedFd,
 ) -> Result<Never, Error> {
     tie()?;
     hide()?;
     join_cgroup(start.cgroup.as_deref())?;
-    unshare(CloneFlags::CLONE_NEWCGROUP).doing("unshare cgroup namespace")?;
-    let launch_of = Launch {
-        spec: &read_json(&start.bundle.join("config.json"))?,
-        root: &read_json(&start.bundle.join("rootfs.json"))?,
-        place: &start.bundle.join("rootfs"),
+    let spec: Spec = read_json(&start.bundle.join("config.json"))?;
+    let root: RootFilesystem = read_json(&start.bundle.join("rootfs.json"))?;
+    let place = start.bundle.join("rootfs");
+    let launch = Launch {
+        spec: &spec,
+        root: &root,
+        place: &place,
         binary,
         stdio,
         progress,
         tied_to_parent: true,
         descriptors: 0,
     };
-    launch(launch_of, &mut AtOnce)
+    let Some(users) = users else {
+        unshare(CloneFlags::CLONE_NEWCGROUP).doing("unshare cgroup namespace")?;
+        return self::launch(launch, &mut AtOnce);
+    };
+    let prepared = prepare(&launch, Some(users))?;
+    if let Some(stdio) = &launch.stdio {
+        users.own(stdio)?;
+    }
+    users.enter()?;
+    if own_pids {
+        users::be_born(progress)?;
+        tie()?;
+    }
+    // Belongs to the pod's root, and what was mounted by the node's can't be unmounted in it.
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP).doing("unshare mount and cgroup namespace")?;
+    // The path of the bundle leads through directories that the pod's root may not enter.
+    assemble(Launch { place: Path::new("/"), ..launch }, prepared, &mut AtOnce)
+}
+
+/// What only the node's root can mount for a container, not at its place yet.
+struct Prepared {
+    sources: Vec<Source>,
+    root: OwnedFd,
+    /// Ids are mapped: the container has a user namespace that is not this process's.
+    mapped: bool,
+}
+
+fn prepare(launch: &Launch<'_>, users: Option<&Users>) -> Result<Prepared, Error> {
+    process::set_oom_score_adj(process_of(launch.spec)?)?;
+    let mounts = launch.spec.mounts().as_deref().unwrap_or_default();
+    // Sources are opened while mounts still have the node's propagation; a slave could not be made shared again.
+    let mut sources = mounts::open_sources(mounts, users)?;
+    rootfs::become_slave()?;
+    rootfs::enter_store(launch.root)?;
+    let mut layers = Layers::new(users);
+    mounts::open_images(mounts, &mut sources, &mut layers, launch.place)?;
+    let root = rootfs::make(launch.root, users, &mut layers)?;
+    Ok(Prepared { sources, root, mapped: users.is_some() })
+}
+
+fn process_of(spec: &Spec) -> Result<&Process, Error> {
+    spec.process().as_ref().ok_or_else(|| Error::invalid("config.json: no process"))
 }
 
 /// Makes the container and becomes its command. Called in a process that is in all its namespaces already.
 pub(crate) fn launch(launch: Launch<'_>, stages: &mut dyn Stages) -> Result<Never, Error> {
+    let prepared = prepare(&launch, None)?;
+    assemble(launch, prepared, stages)
+}
+
+fn assemble(launch: Launch<'_>, prepared: Prepared, stages: &mut dyn Stages) -> Result<Never, Error> {
     let Launch { spec, progress, .. } = launch;
-    let process = spec.process().as_ref().ok_or_else(|| Error::invalid("config.json: no process"))?;
+    let process = process_of(spec)?;
     let linux = spec.linux().as_ref();
-    process::set_oom_score_adj(process)?;
     let readonly = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
-    let no_mounts = Vec::new();
-    let mounts = spec.mounts().as_ref().unwrap_or(&no_mounts);
-    // Sources are opened while mounts still have the node's propagation; a slave could not be made shared again.
-    let sources = mounts::open_sources(mounts)?;
-    rootfs::become_slave()?;
-    let root = rootfs::mount(launch.root, launch.place)?;
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    let Prepared { sources, root, mapped } = prepared;
+    rootfs::attach(&root, launch.place)?;
     if let (Some(path), Some(binary)) = (&launch.root.binary, launch.binary) {
         mounts::attach_binary(root.as_fd(), path, binary)?;
     }
     for (mount, source) in mounts.iter().zip(sources) {
-        mounts::mount(root.as_fd(), mount, source)?;
+        mounts::mount(root.as_fd(), mount, source, !mapped)?;
     }
     if !mounts.iter().any(mounts::is_the_nodes_dev) {
         let devices = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
@@ -196,14 +251,21 @@ fn exec(
     init: &OwnedFd,
     cgroup: Option<&Path>,
     stdio: Option<Stdio>,
+    users: Option<&Users>,
     progress: &OwnedFd,
 ) -> Result<Never, Error> {
     tie()?;
     hide()?;
     join_cgroup(cgroup)?;
+    if let (Some(users), Some(stdio)) = (users, &stdio) {
+        users.own(stdio)?;
+    }
     let request: ExecProcess = serde_json::from_reader(std::io::BufReader::new(File::from(process)))
         .map_err(|error| Error::invalid(format!("process: {error}")))?;
-    let namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP;
+    let mut namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP;
+    if users.is_some() {
+        namespaces |= CloneFlags::CLONE_NEWUSER;
+    }
     join(Join { request: &request, init, namespaces, stdio, progress, tied_to_parent: true, descriptors: 0 })
 }
 
@@ -230,6 +292,9 @@ pub(crate) fn join(join: Join<'_>) -> Result<Never, Error> {
     process::set_oom_score_adj(&request.process)?;
     if !join.namespaces.is_empty() {
         setns(join.init, join.namespaces).doing("join the container's namespaces")?;
+    }
+    if join.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
+        become_root()?;
     }
     let root = inside::open_root()?;
     let identity = identity::look_up(root.as_fd(), request.process.user())?;

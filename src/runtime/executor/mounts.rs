@@ -13,6 +13,8 @@ use rustix::mount::{
 
 use super::error::{Context, Error, Reason};
 use super::inside;
+use super::layers::{IMAGE, Layers};
+use super::users::Users;
 use crate::syscall::{MountAttributes, mount_setattr};
 
 /// Mount options sorted by who reads them.
@@ -20,6 +22,8 @@ use crate::syscall::{MountAttributes, mount_setattr};
 struct Options {
     bind: bool,
     recursive: bool,
+    /// Owners are seen through the container's user namespace.
+    mapped: bool,
     attributes: u64,
     /// Attributes for submounts too (`rro`).
     recursive_attributes: u64,
@@ -62,6 +66,8 @@ impl Options {
             let below = option.strip_prefix('r');
             if option == "bind" || option == "rbind" {
                 (parsed.bind, parsed.recursive) = (true, parsed.recursive || option == "rbind");
+            } else if option == "idmap" {
+                parsed.mapped = true;
             } else if let Some(attribute) = find(&ATTRIBUTES, option) {
                 parsed.attributes |= attribute;
             } else if let Some(attribute) = below.and_then(|name| find(&ATTRIBUTES, name)) {
@@ -86,15 +92,30 @@ pub(super) fn is_the_nodes_dev(mount: &Mount) -> bool {
     mount.destination().components().eq(Path::new("/dev").components()) && Options::parse(mount).bind
 }
 
-/// A bind mount's source, cloned from the node; `None` for other file systems.
+/// A bind mount's source, cloned from the node, or an image; `None` for other file systems.
 pub(super) struct Source(Option<OwnedFd>);
 
 /// Clones the sources of all bind mounts.
-pub(super) fn open_sources(mounts: &[Mount]) -> Result<Vec<Source>, Error> {
-    mounts.iter().map(open_source).collect()
+pub(super) fn open_sources(mounts: &[Mount], users: Option<&Users>) -> Result<Vec<Source>, Error> {
+    mounts.iter().map(|mount| open_source(mount, users)).collect()
 }
 
-fn open_source(mount: &Mount) -> Result<Source, Error> {
+/// Adds the images. `place`: where they may be mounted for a moment.
+pub(super) fn open_images(
+    mounts: &[Mount],
+    sources: &mut [Source],
+    layers: &mut Layers<'_>,
+    place: &Path,
+) -> Result<(), Error> {
+    for (mount, source) in mounts.iter().zip(sources) {
+        if mount.typ().as_deref() == Some(IMAGE) {
+            source.0 = Some(layers.image(mount, place)?);
+        }
+    }
+    Ok(())
+}
+
+fn open_source(mount: &Mount, users: Option<&Users>) -> Result<Source, Error> {
     let options = Options::parse(mount);
     if !options.bind {
         return Ok(Source(None));
@@ -103,6 +124,14 @@ fn open_source(mount: &Mount) -> Result<Source, Error> {
         Error::invalid(format!("mount {}: a bind mount needs a source", mount.destination().display()))
     })?;
     let tree = clone_tree(source, options.recursive).map_err(|error| failed(mount, &error))?;
+    match users {
+        Some(users) if options.mapped => users.map(tree.as_fd(), source)?,
+        None if options.mapped => {
+            let destination = mount.destination().display();
+            return Err(Error::invalid(format!("mount {destination}: ids can be mapped only for pods")));
+        }
+        _ => {}
+    }
     Ok(Source(Some(tree)))
 }
 
@@ -115,12 +144,13 @@ pub(crate) fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
     Ok(open_tree(CWD, path, flags)?)
 }
 
-/// Makes one mount below `root`.
-pub(super) fn mount(root: BorrowedFd<'_>, mount: &Mount, source: Source) -> Result<(), Error> {
+/// Makes one mount below `root`. `or_the_nodes`: where the kernel does not let us make a `/proc` or `/sys`, the container
+/// sees the node's.
+pub(super) fn mount(root: BorrowedFd<'_>, mount: &Mount, source: Source, or_the_nodes: bool) -> Result<(), Error> {
     let options = Options::parse(mount);
     let result = match source.0 {
         Some(tree) => bind(root, mount.destination(), tree, &options),
-        None => file_system(root, mount, &options),
+        None => file_system(root, mount, &options, or_the_nodes),
     };
     result.map_err(|error| failed(mount, &error))
 }
@@ -163,7 +193,7 @@ pub(super) fn attach(root: BorrowedFd<'_>, destination: &Path, tree: &OwnedFd, d
     Ok(move_mount(tree, "", &place, "", flags)?)
 }
 
-fn file_system(root: BorrowedFd<'_>, mount: &Mount, options: &Options) -> io::Result<()> {
+fn file_system(root: BorrowedFd<'_>, mount: &Mount, options: &Options, or_the_nodes: bool) -> io::Result<()> {
     let kind = mount.typ().as_deref().unwrap_or("none");
     if matches!(kind, "proc" | "sysfs") {
         // A link would lead masks to another place than the mount, if what it leads to is exchanged in between
@@ -186,7 +216,9 @@ fn file_system(root: BorrowedFd<'_>, mount: &Mount, options: &Options) -> io::Re
         Ok(tree) => tree,
         // Who does not own the network namespace may not mount a sysfs (pods on the host's network, rootless), and
         // who does not own the pid namespace may not mount a proc: they see the node's.
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) && (kind == "sysfs" || kind == "proc") => {
+        Err(error)
+            if or_the_nodes && error.raw_os_error() == Some(libc::EPERM) && (kind == "sysfs" || kind == "proc") =>
+        {
             let path = PathBuf::from(if kind == "sysfs" { "/sys" } else { "/proc" });
             let tree = clone_tree(&path, true)?;
             let options = Options { recursive_attributes: options.attributes, ..Options::default() };

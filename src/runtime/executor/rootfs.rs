@@ -13,7 +13,9 @@ use rustix::mount::{
 use serde::{Deserialize, Serialize};
 
 use super::error::{Context, Error};
+use super::layers::Layers;
 use super::mounts::clone_tree;
+use super::users::Users;
 use crate::syscall::{MountAttributes, mount_setattr};
 
 /// How a container's root file system is put together; `rootfs.json` in the bundle.
@@ -52,14 +54,33 @@ pub(crate) fn become_slave() -> Result<(), Error> {
         .doing("make mounts slaves of the node's")
 }
 
+/// The layout's paths hold from now on.
+pub(super) fn enter_store(layout: &RootFilesystem) -> Result<(), Error> {
+    std::env::set_current_dir(&layout.store).doing(format!("chdir to {}", layout.store.display()))
+}
+
 /// Mounts the root file system on `place` and returns its root.
 pub(crate) fn mount(layout: &RootFilesystem, place: &Path) -> Result<OwnedFd, Error> {
-    std::env::set_current_dir(&layout.store).doing(format!("chdir to {}", layout.store.display()))?;
+    enter_store(layout)?;
+    let mount = make(layout, None, &mut Layers::new(None))?;
+    attach(&mount, place)?;
+    Ok(mount)
+}
+
+/// The root file system, detached.
+pub(super) fn make(layout: &RootFilesystem, users: Option<&Users>, layers: &mut Layers<'_>) -> Result<OwnedFd, Error> {
     let mount = match &layout.kind {
-        RootKind::Overlay { lower, upper, work } => overlay(lower, Some((upper, work)))?,
+        RootKind::Overlay { lower, upper, work } => {
+            layers.map(lower)?;
+            overlay(lower, Some((upper, work)))?
+        }
         RootKind::Directory { path } => {
-            open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
-                .doing(format!("clone root {}", path.display()))?
+            let mount = open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
+                .doing(format!("clone root {}", path.display()))?;
+            if let Some(users) = users {
+                users.map(mount.as_fd(), path)?;
+            }
+            mount
         }
         RootKind::Tree { path } => clone_tree(path, true).doing(format!("clone root {}", path.display()))?,
     };
@@ -69,9 +90,13 @@ pub(crate) fn mount(layout: &RootFilesystem, place: &Path) -> Result<OwnedFd, Er
         MountAttributes { set: nodev, propagation: libc::MS_PRIVATE, ..MountAttributes::default() },
     )
     .doing("set attributes of the root mount")?;
-    move_mount(&mount, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .doing(format!("mount root on {}", place.display()))?;
     Ok(mount)
+}
+
+/// Mounts it where it is until it is entered.
+pub(super) fn attach(mount: &OwnedFd, place: &Path) -> Result<(), Error> {
+    move_mount(mount, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .doing(format!("mount root on {}", place.display()))
 }
 
 /// A detached overlay of `lower` (topmost first), writable into `upper` with its scratch directory. Extended

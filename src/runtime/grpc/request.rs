@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use k3s_cri::{
-    ContainerConfig, Device, DnsConfig, Error, LinuxResources, Mount, NamespaceOptions, PidMode, PodSandboxConfig,
-    PortMapping, Propagation, Protocol, RegistryAuth, SecurityContext, SecurityProfile, SupplementalGroupsPolicy,
+    ContainerConfig, Device, DnsConfig, Error, IdMapping, IdMappings, ImageMount, LinuxResources, Mount,
+    NamespaceOptions, PidMode, PodSandboxConfig, PortMapping, Propagation, Protocol, RegistryAuth, SecurityContext,
+    SecurityProfile, SupplementalGroupsPolicy,
 };
 use k8s_cri::v1;
 
@@ -58,11 +59,11 @@ fn port(mapping: v1::PortMapping) -> Result<PortMapping, Error> {
 }
 
 fn namespaces(options: v1::NamespaceOption) -> Result<NamespaceOptions, Error> {
-    if let Some(user) = &options.userns_options
-        && user.mode() != v1::NamespaceMode::Node
-    {
-        return Err(Error::Unimplemented { detail: "pods can't have user namespaces of their own".to_owned() });
-    }
+    let user = match options.userns_options.as_ref().filter(|user| user.mode() != v1::NamespaceMode::Node) {
+        Some(user) if user.mode() == v1::NamespaceMode::Pod => mappings(&user.uids, &user.gids)?,
+        Some(user) => return Err(invalid(format!("unsupported user namespace mode: {:?}", user.mode()))),
+        None => None,
+    };
     let host = |mode| mode == v1::NamespaceMode::Node;
     Ok(NamespaceOptions {
         host_network: host(options.network()),
@@ -71,12 +72,23 @@ fn namespaces(options: v1::NamespaceOption) -> Result<NamespaceOptions, Error> {
             v1::NamespaceMode::Pod => PidMode::Pod,
             v1::NamespaceMode::Container => PidMode::Container,
             v1::NamespaceMode::Node => PidMode::Host,
-            v1::NamespaceMode::Target => {
-                let detail = "containers can't join the pid namespace of another container".to_owned();
-                return Err(Error::Unimplemented { detail });
-            }
+            // Of one container, which names it; a pod has none.
+            v1::NamespaceMode::Target => PidMode::Container,
         },
+        user,
     })
+}
+
+/// One range each, as with containerd.
+fn mappings(uids: &[v1::IdMapping], gids: &[v1::IdMapping]) -> Result<Option<IdMappings>, Error> {
+    let one = |mappings: &[v1::IdMapping]| match mappings {
+        [one] => Ok(IdMapping { host_id: one.host_id, container_id: one.container_id, length: one.length }),
+        several => Err(invalid(format!("only one id mapping is supported, not {}", several.len()))),
+    };
+    if uids.is_empty() && gids.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(IdMappings { uids: one(uids)?, gids: one(gids)? }))
 }
 
 pub(super) fn resources(resources: v1::LinuxContainerResources) -> Result<LinuxResources, Error> {
@@ -101,6 +113,7 @@ pub(super) fn container(config: v1::ContainerConfig) -> Result<ContainerConfig, 
     let metadata = config.metadata.ok_or_else(|| invalid("container config must include metadata"))?;
     let image = config.image.ok_or_else(|| invalid("container config must include an image"))?;
     let linux = config.linux.unwrap_or_default();
+    let security_context = linux.security_context.unwrap_or_default();
     if !config.cdi_devices.is_empty() {
         return Err(Error::Unimplemented { detail: "CDI devices are not available".to_owned() });
     }
@@ -121,19 +134,21 @@ pub(super) fn container(config: v1::ContainerConfig) -> Result<ContainerConfig, 
         stdin: config.stdin,
         stdin_once: config.stdin_once,
         tty: config.tty,
-        security: security(linux.security_context.unwrap_or_default())?,
+        target: target(security_context.namespace_options.as_ref()),
+        stop_signal: None,
+        security: security(security_context)?,
         resources: resources(linux.resources.unwrap_or_default())?,
     })
 }
 
 fn mount(mount: v1::Mount) -> Result<Mount, Error> {
-    if mount.image.as_ref().is_some_and(|image| !image.image.is_empty()) {
-        return Err(Error::Unimplemented { detail: "images can't be mounted as volumes".to_owned() });
-    }
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(Error::Unimplemented { detail: "mounts can't have id mappings of their own".to_owned() });
+    let image = mount.image.as_ref().map(|image| image.image.clone()).filter(|image| !image.is_empty());
+    if image.is_some() && !mount.host_path.is_empty() {
+        return Err(invalid("mount has both an image and a host path"));
     }
     Ok(Mount {
+        id_mappings: mappings(&mount.uid_mappings, &mount.gid_mappings)?,
+        image: image.map(|image_id| ImageMount { image_id, ..Default::default() }),
         propagation: match mount.propagation() {
             v1::MountPropagation::PropagationPrivate => Propagation::Private,
             v1::MountPropagation::PropagationHostToContainer => Propagation::HostToContainer,
@@ -162,15 +177,13 @@ fn security(context: v1::LinuxContainerSecurityContext) -> Result<SecurityContex
     // The pod's namespaces hold for all of its containers; this only refuses what no pod can have.
     namespaces(context.namespace_options.unwrap_or_default())?;
     let capabilities = context.capabilities.unwrap_or_default();
-    if !capabilities.add_ambient_capabilities.is_empty() {
-        return Err(Error::Unimplemented { detail: "ambient capabilities can't be added".to_owned() });
-    }
     let paths = |paths: Vec<String>| (!paths.is_empty()).then_some(paths);
     let groups = context.supplemental_groups.into_iter().map(|group| id(group, "supplemental group"));
     Ok(SecurityContext {
         privileged: context.privileged,
         add_capabilities: capabilities.add_capabilities,
         drop_capabilities: capabilities.drop_capabilities,
+        ambient_capabilities: capabilities.add_ambient_capabilities,
         run_as_user: context.run_as_user.map(|user| id(user.value, "user")).transpose()?,
         run_as_group: context.run_as_group.map(|group| id(group.value, "group")).transpose()?,
         run_as_username: context.run_as_username,
@@ -183,6 +196,12 @@ fn security(context: v1::LinuxContainerSecurityContext) -> Result<SecurityContex
         seccomp: profile(context.privileged, context.seccomp),
         apparmor: profile(context.privileged, context.apparmor),
     })
+}
+
+/// The container whose pid namespace is joined.
+fn target(options: Option<&v1::NamespaceOption>) -> Option<String> {
+    let options = options.filter(|options| options.pid() == v1::NamespaceMode::Target)?;
+    Some(options.target_id.clone())
 }
 
 /// What is not said is the runtime's default for AppArmor and seccomp alike. Privileged containers are not confined.
@@ -241,8 +260,27 @@ mod tests {
         assert!(matches!(with(user(-1)), Err(Error::InvalidArgument { .. })));
         let strict = v1::LinuxContainerSecurityContext { supplemental_groups_policy: 1, ..Default::default() };
         assert_eq!(with(strict).unwrap().security.supplemental_groups_policy, SupplementalGroupsPolicy::Strict);
-        let target = v1::NamespaceOption { pid: v1::NamespaceMode::Target.into(), ..Default::default() };
+        let target = v1::NamespaceOption {
+            pid: v1::NamespaceMode::Target.into(),
+            target_id: "other".into(),
+            ..Default::default()
+        };
         let target = v1::LinuxContainerSecurityContext { namespace_options: Some(target), ..Default::default() };
-        assert!(matches!(with(target), Err(Error::Unimplemented { .. })));
+        assert_eq!(with(target).unwrap().target.as_deref(), Some("other"));
+    }
+
+    #[test]
+    fn a_user_namespace_has_one_range_of_ids() {
+        let range = |host_id| v1::IdMapping { host_id, container_id: 0, length: 65536 };
+        let with = |uids: Vec<v1::IdMapping>, mode: v1::NamespaceMode| {
+            let user = v1::UserNamespace { mode: mode.into(), gids: uids.clone(), uids };
+            namespaces(v1::NamespaceOption { userns_options: Some(user), ..Default::default() }).map(|got| got.user)
+        };
+        let of_pod = with(vec![range(131_072)], v1::NamespaceMode::Pod).unwrap().unwrap();
+        assert_eq!(of_pod.uids.on_host(5), Some(131_077));
+        assert_eq!(of_pod.gids.on_host(65536), None);
+        assert_eq!(with(vec![range(131_072)], v1::NamespaceMode::Node).unwrap(), None);
+        assert!(with(vec![range(65536), range(131_072)], v1::NamespaceMode::Pod).is_err());
+        assert!(with(vec![range(65536)], v1::NamespaceMode::Container).is_err());
     }
 }

@@ -72,8 +72,17 @@ fn namespaces(options: NamespaceOptions) -> v1::NamespaceOption {
         network: mode(options.host_network).into(),
         ipc: mode(options.host_ipc).into(),
         pid: pid.into(),
+        userns_options: options.user.map(|user| v1::UserNamespace {
+            mode: v1::NamespaceMode::Pod.into(),
+            uids: vec![id_mapping(user.uids)],
+            gids: vec![id_mapping(user.gids)],
+        }),
         ..Default::default()
     }
+}
+
+fn id_mapping(mapping: k3s_cri::IdMapping) -> v1::IdMapping {
+    v1::IdMapping { host_id: mapping.host_id, container_id: mapping.container_id, length: mapping.length }
 }
 
 fn container_metadata(container: &ContainerStatus) -> v1::ContainerMetadata {
@@ -147,6 +156,9 @@ fn mount(mount: &k3s_cri::Mount) -> v1::Mount {
         readonly: mount.readonly,
         recursive_read_only: mount.recursive_read_only,
         propagation: propagation.into(),
+        uid_mappings: mount.id_mappings.iter().map(|mappings| id_mapping(mappings.uids)).collect(),
+        gid_mappings: mount.id_mappings.iter().map(|mappings| id_mapping(mappings.gids)).collect(),
+        image: mount.image.as_ref().map(|image| v1::ImageSpec { image: image.image_id.clone(), ..Default::default() }),
         ..Default::default()
     }
 }

@@ -381,6 +381,7 @@ impl RuntimeService for Service {
             let text = serde_json::json!({
                 "controllers": runtime.controllers,
                 "limitsUnavailable": runtime.limits_unavailable,
+                "userNamespacesUnavailable": runtime.user_namespaces.as_ref().err(),
                 "root": self.0.options.root,
                 "rootless": self.0.options.rootless,
             });
@@ -389,7 +390,7 @@ impl RuntimeService for Service {
         Ok(Response::new(v1::StatusResponse {
             status: Some(v1::RuntimeStatus { conditions }),
             info,
-            runtime_handlers: handlers(&runtime.handlers),
+            runtime_handlers: handlers(&runtime.handlers, runtime.user_namespaces.is_ok()),
             features: Some(v1::RuntimeFeatures { supplemental_groups_policy: true }),
         }))
     }
@@ -448,10 +449,13 @@ impl RuntimeService for Service {
 }
 
 /// The default one, which has no name, and those of RuntimeClasses.
-fn handlers(names: &[String]) -> Vec<v1::RuntimeHandler> {
+fn handlers(names: &[String], user_namespaces: bool) -> Vec<v1::RuntimeHandler> {
     let handler = |name: &str| v1::RuntimeHandler {
         name: name.to_owned(),
-        features: Some(v1::RuntimeHandlerFeatures { recursive_read_only_mounts: true, ..Default::default() }),
+        features: Some(v1::RuntimeHandlerFeatures {
+            recursive_read_only_mounts: true,
+            user_namespaces: user_namespaces && name.is_empty(),
+        }),
     };
     std::iter::once("").chain(names.iter().map(String::as_str)).map(handler).collect()
 }

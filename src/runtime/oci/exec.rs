@@ -8,7 +8,6 @@ use oci_spec::runtime::{Capability, ContainerState, LinuxCapabilities, Process a
 
 use super::create::Stage;
 use super::error::{Doing, Error};
-use super::namespaces::become_root;
 use super::record::{Container, Process};
 use super::{config, init, streams};
 use crate::executor::{self, ExecProcess, Join, Never, Stdio};
@@ -182,7 +181,7 @@ fn child(
         executor::Context::doing(setns(init, now), "join the container's namespaces")?;
     }
     if namespaces.contains(CloneFlags::CLONE_NEWUSER) {
-        become_root()?;
+        executor::become_root()?;
     }
     init::be_born(progress, 0)?;
     executor::hide()?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::{ContainerState, LinuxNamespaceType as Kind, Spec};
 use serde::{Deserialize, Serialize};
 
-use super::namespaces::{Namespaces, become_root};
+use super::namespaces::Namespaces;
 use super::record::Record;
 use super::{error, hooks};
 use crate::executor::{self, Context, Error, Launch, Never, RootFilesystem, RootKind, Stages, Stdio};
@@ -55,7 +55,7 @@ fn enter(
         namespaces.unshare_user()?;
         tell(progress, &Progress::UserNamespace)?;
         wait(progress)?;
-        become_root()?;
+        executor::become_root()?;
     }
     unshare(namespaces)?;
     be_born(progress, namespaces.of_birth())

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use oci_spec::runtime::{Linux, LinuxNamespaceType as Kind, Spec};
-use rustix::thread::{Gid, Uid};
 
-use crate::executor::{Context, Error as Failure, bring_up_loopback, set_sysctl};
+use crate::executor::{Context, Error as Failure, become_root, bring_up_loopback, set_sysctl};
 
 use super::error::Error;
 
@@ -104,13 +103,6 @@ impl Namespaces {
         }
         Ok(())
     }
-}
-
-/// Root of the user namespace, where there is one.
-pub(super) fn become_root() -> Result<(), Failure> {
-    let (uid, gid) = (Uid::ROOT, Gid::ROOT);
-    rustix::thread::set_thread_res_gid(gid, gid, gid).doing("become group 0 of the user namespace")?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid).doing("become user 0 of the user namespace")
 }
 
 fn flag(kind: Kind) -> CloneFlags {

@@ -11,11 +11,14 @@ mod container;
 mod log;
 mod oci_runtime;
 pub(crate) mod pod_processes;
+mod progress;
 pub(crate) mod protocol;
+mod reap;
 mod sandbox;
 mod serve;
 pub(crate) mod socket;
 mod start;
+mod user_namespace;
 mod wait;
 
 use std::ffi::OsString;
@@ -65,7 +68,7 @@ fn begin(directory: PathBuf, runtime: &OwnedFd) -> Result<(), String> {
     let path = directory.join(SETUP);
     let bytes = std::fs::read(&path).map_err(|error| format!("read {}: {error}", path.display()))?;
     let setup: SandboxSetup = serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
-    sandbox::unshare(&setup)?;
+    let users = sandbox::enter(&setup)?;
     // A pid namespace can't be left for one above it, so a pod that sees the node's processes has a shim in that one.
     let namespaces = if setup.pid == PidMode::Host { 0 } else { libc::CLONE_NEWPID };
     // SAFETY: `main` is called before there is a second thread.
@@ -73,7 +76,7 @@ fn begin(directory: PathBuf, runtime: &OwnedFd) -> Result<(), String> {
         Ok(Forked::Parent { .. }) => Ok(()),
         Ok(Forked::Child) => {
             let copy = runtime.try_clone().map_err(|error| format!("duplicate socket: {error}"))?;
-            serve::Shim::new(directory, setup, copy)?.run()
+            serve::Shim::new(directory, setup, users, copy)?.run()
         }
         Err(error) => Err(format!("clone3: {error}")),
     }

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use k3s_cri::{ContainerUser, Nanos, PidMode};
+use k3s_cri::{ContainerUser, IdMappings, Nanos, PidMode};
 use serde::{Deserialize, Serialize};
 
 /// How a shim sets its sandbox up; `shim.json` in the sandbox's state directory.
@@ -14,6 +14,9 @@ pub struct SandboxSetup {
     pub host_network: bool,
     pub host_ipc: bool,
     pub pid: PidMode,
+    /// The pod has a user namespace of its own, with these ids.
+    #[serde(default)]
+    pub user: Option<IdMappings>,
     /// Empty: the node's.
     pub hostname: String,
     /// Set in the sandbox's namespaces; failing to set one fails the sandbox.
@@ -94,6 +97,9 @@ pub struct StartContainer {
     /// Who runs it, in place of the executor.
     #[serde(default)]
     pub runtime: Option<OciRuntime>,
+    /// The container whose pid namespace it joins, in place of `pid`.
+    #[serde(default)]
+    pub target: Option<String>,
 }
 
 /// Another OCI runtime, run by its command line.
@@ -208,6 +214,7 @@ pub enum Progress {
     Mounted,
     /// Of a bundle: it waits to be started.
     Ready,
-    /// Another OCI runtime made this process, which is a child of the shim's and has the number in its pid namespace.
+    /// This process, a child of the shim's with that number in its pid namespace, is the one meant: another OCI runtime
+    /// made it, or it was born into the pod's user namespace.
     Process { pid: i32 },
 }

@@ -1,12 +1,26 @@
 //! What a sandbox is made of: namespaces, host name, loopback, sysctls.
 
+use std::os::fd::OwnedFd;
+
 use nix::sched::CloneFlags;
 
 use super::protocol::SandboxSetup;
+use super::user_namespace;
 use crate::executor::{bring_up_loopback, set_sysctl};
 
-/// Moves this process into the sandbox's own namespaces.
-pub(super) fn unshare(setup: &SandboxSetup) -> Result<(), String> {
+/// Moves this process into the sandbox's own namespaces, but for the user namespace, which is returned if there is one.
+pub(super) fn enter(setup: &SandboxSetup) -> Result<Option<OwnedFd>, String> {
+    if let Some(mappings) = &setup.user {
+        return user_namespace::make(setup, mappings).map(Some);
+    }
+    let flags = namespaces(setup);
+    nix::sched::unshare(flags).map_err(|error| format!("unshare {flags:?}: {error}"))?;
+    configure(setup)?;
+    Ok(None)
+}
+
+/// Those that this process is in.
+pub(super) fn namespaces(setup: &SandboxSetup) -> CloneFlags {
     let mut flags = CloneFlags::empty();
     if !setup.host_network {
         flags |= CloneFlags::CLONE_NEWNET;
@@ -17,7 +31,11 @@ pub(super) fn unshare(setup: &SandboxSetup) -> Result<(), String> {
     if !setup.hostname.is_empty() {
         flags |= CloneFlags::CLONE_NEWUTS;
     }
-    nix::sched::unshare(flags).map_err(|error| format!("unshare {flags:?}: {error}"))?;
+    flags
+}
+
+/// Gives new namespaces what they need. Called in a process that is in them and owns them.
+pub(super) fn configure(setup: &SandboxSetup) -> Result<(), String> {
     if !setup.hostname.is_empty() {
         nix::unistd::sethostname(&setup.hostname)
             .map_err(|error| format!("sethostname {}: {error}", setup.hostname))?;

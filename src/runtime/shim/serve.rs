@@ -9,15 +9,13 @@ use std::path::PathBuf;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::container::{Attached, Container, Foreign, Starting, save_exit, was_oom_killed};
-use super::log::Stream;
-use super::protocol::{Answer, Call, Exit, Message, Progress, Refusal, Request, SandboxSetup};
-use super::start::{self, Exec, PidNamespaces};
+use super::container::{Attached, Container};
+use super::protocol::{Answer, Call, Message, Refusal, Request, SandboxSetup};
+use super::start::{self, Exec, Namespaces};
 use super::wait::{self, Ready};
-use super::{SOCKET, clock, pod_processes, socket};
+use super::{SOCKET, pod_processes, socket};
 use crate::syscall;
 
 /// A runtime connected to this shim.
@@ -28,16 +26,16 @@ pub(super) struct Connection {
 
 /// Everything the shim knows.
 pub(super) struct Shim {
-    directory: PathBuf,
+    pub directory: PathBuf,
     pub listener: OwnedFd,
     pub signals: SignalFd,
     pub connections: Vec<Connection>,
     next_connection: u64,
     pub containers: Vec<Container>,
     pub execs: Vec<Exec>,
-    pids: PidNamespaces,
+    pub namespaces: Namespaces,
     /// Exit codes of children that nobody has told of yet: another OCI runtime has made them, and its driver will.
-    unknown: HashMap<i32, i32>,
+    pub unknown: HashMap<i32, i32>,
     /// A runtime has asked for something, so it has noted that this shim exists.
     adopted: bool,
     ending: bool,
@@ -59,7 +57,13 @@ fn internal(doing: &str, error: &io::Error) -> Outcome {
 }
 
 impl Shim {
-    pub(super) fn new(directory: PathBuf, setup: SandboxSetup, runtime: OwnedFd) -> Result<Self, String> {
+    /// `users`: the pod's user namespace, where it has one.
+    pub(super) fn new(
+        directory: PathBuf,
+        setup: SandboxSetup,
+        users: Option<OwnedFd>,
+        runtime: OwnedFd,
+    ) -> Result<Self, String> {
         let step = |doing: &'static str| move |error: io::Error| format!("{doing}: {error}");
         nix::unistd::setsid().map_err(|error| format!("setsid: {error}"))?;
         let _ = rustix::thread::set_name(c"k3s-shim");
@@ -70,7 +74,8 @@ impl Shim {
         mask.thread_block().map_err(|error| format!("block SIGCHLD: {error}"))?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(|error| format!("signalfd: {error}"))?;
-        let pids = PidNamespaces::new(setup.pid).map_err(step("make the pod's pid namespace"))?;
+        let users = users.zip(setup.user);
+        let namespaces = Namespaces::new(setup.pid, users).map_err(step("make the pod's pid namespace"))?;
         let listener = listen(&directory).map_err(step("listen"))?;
         let proc_pid = std::fs::read_link("/proc/self").map_err(step("read /proc/self"))?;
         let pid = proc_pid.to_str().and_then(|pid| pid.parse().ok()).ok_or("bad /proc/self")?;
@@ -86,7 +91,7 @@ impl Shim {
             next_connection: 1,
             containers: Vec::new(),
             execs: Vec::new(),
-            pids,
+            namespaces,
             unknown: HashMap::new(),
             adopted: false,
             ending: false,
@@ -171,13 +176,13 @@ impl Shim {
         }
     }
 
-    fn reply(&mut self, number: u64, id: u64, result: Result<Answer, Refusal>, descriptors: &[OwnedFd]) {
+    pub(super) fn reply(&mut self, number: u64, id: u64, result: Result<Answer, Refusal>, descriptors: &[OwnedFd]) {
         self.tell(|known| known == number, &Message::Reply { id, result }, descriptors);
     }
 
     /// Sends a message to the connections chosen. One that can't take it is closed: whoever is behind it connects
     /// again and asks for the state, and so misses nothing.
-    fn tell(&mut self, chosen: impl Fn(u64) -> bool, message: &Message, descriptors: &[OwnedFd]) {
+    pub(super) fn tell(&mut self, chosen: impl Fn(u64) -> bool, message: &Message, descriptors: &[OwnedFd]) {
         let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
         self.connections.retain(|connection| {
             !chosen(connection.number) || socket::send(&connection.socket, message, &borrowed).is_ok()
@@ -191,7 +196,12 @@ impl Shim {
                 Some((Ok(Answer::State { containers }), Vec::new()))
             }
             Request::Start(request) => {
-                match start::container(&request, descriptors.pop(), &self.pids, (connection, id)) {
+                let target = match request.target.as_deref().map(|target| self.running(target)) {
+                    // It has ended since the runtime looked.
+                    Some(None) => return refused(Refusal::NotFound),
+                    target => target.flatten(),
+                };
+                match start::container(&request, target, descriptors.pop(), &self.namespaces, (connection, id)) {
                     Ok(container) => {
                         self.containers.push(container);
                         None
@@ -202,7 +212,7 @@ impl Shim {
             Request::Exec { exec, container, terminal: _, cgroup } => {
                 let Some(container) = self.running(&container) else { return refused(Refusal::NotFound) };
                 let started =
-                    start::exec(exec, container, descriptors, cgroup.as_deref(), &self.pids, (connection, id));
+                    start::exec(exec, container, descriptors, cgroup.as_deref(), &self.namespaces, (connection, id));
                 match started {
                     Ok(exec) => {
                         self.execs.push(exec);
@@ -279,232 +289,10 @@ impl Shim {
     fn running(&self, id: &str) -> Option<&Container> {
         self.containers.iter().find(|known| known.id == id && known.exit.is_none())
     }
-
-    /// Takes what a starting container has to tell.
-    fn container_progress(&mut self, index: usize) {
-        let container = &mut self.containers[index];
-        let Some(starting) = &mut container.starting else { return };
-        let mut told = Told::default();
-        let over = read_progress(starting, &mut told);
-        container.user = told.user.or(container.user.take());
-        container.streams.terminal = told.terminal.or(container.streams.terminal.take());
-        if let (Some(pid), Some(foreign)) = (told.process, &mut container.foreign) {
-            match pidfd_of(pid) {
-                Ok(pidfd) => {
-                    container.proc_pid = pod_processes::proc_pid(&pidfd).unwrap_or(0);
-                    (container.pid, container.pidfd, foreign.made) = (pid, pidfd, true);
-                }
-                // Its end has been seen already, or is not to be seen any more.
-                Err(error) => starting.error = Some(format!("find process {pid}: {error}")),
-            }
-        }
-        if !over {
-            return;
-        }
-        let Some(Starting { reply_to, mut error, .. }) = container.starting.take() else { return };
-        if container.foreign.as_ref().is_some_and(|foreign| !foreign.made) && error.is_none() {
-            error = Some("the runtime's driver ended before the container was made".to_owned());
-        }
-        let result = match error {
-            Some(detail) => {
-                if container.foreign.is_some() {
-                    // Made, but not started.
-                    end(container);
-                }
-                Err(Refusal::Start { detail })
-            }
-            None => {
-                container.started_at = clock::now();
-                // Looked at again: at birth the process may still have been on its way into its own.
-                container.mount_namespace =
-                    pod_processes::mount_namespace(&container.proc_pid.to_string()).ok().or(container.mount_namespace);
-                Ok(Answer::Started(container.started()))
-            }
-        };
-        self.reply(reply_to.0, reply_to.1, result, &[]);
-        let foreign = self.containers[index].foreign.as_mut();
-        if let Some(exit_code) = foreign.and_then(|foreign| foreign.ended.take()) {
-            self.first_process_ended(index, exit_code);
-        }
-    }
-
-    /// Takes what a starting command has to tell.
-    fn exec_progress(&mut self, pid: i32) {
-        let Some(index) = self.execs.iter().position(|exec| exec.pid == pid) else { return };
-        let exec = &mut self.execs[index];
-        let Some(starting) = &mut exec.starting else { return };
-        let mut told = Told::default();
-        let over = read_progress(starting, &mut told);
-        exec.terminal = told.terminal.or(exec.terminal.take());
-        // Its driver is on its way out; from now on it is the command that is waited for.
-        exec.pid = told.process.unwrap_or(exec.pid);
-        if !over {
-            return;
-        }
-        let terminal = exec.terminal.take();
-        let Some(Starting { reply_to, error, .. }) = exec.starting.take() else { return };
-        let result = match error {
-            Some(detail) => Err(Refusal::Start { detail }),
-            None => Ok(Answer::Done),
-        };
-        self.reply(reply_to.0, reply_to.1, result, &terminal.into_iter().collect::<Vec<_>>());
-        let pid = self.execs[index].pid;
-        if let Some(exit_code) = self.unknown.remove(&pid) {
-            self.exec_ended(pid, exit_code);
-        }
-    }
-
-    /// Takes note of everything that has ended.
-    fn reap(&mut self) {
-        // A process that another runtime made is known from what its driver said before it began.
-        (0..self.containers.len()).for_each(|index| self.container_progress(index));
-        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            let (pid, exit_code) = match status {
-                WaitStatus::Exited(pid, code) => (pid.as_raw(), code),
-                WaitStatus::Signaled(pid, signal, _) => (pid.as_raw(), 128 + signal as i32),
-                WaitStatus::StillAlive => return,
-                _ => continue,
-            };
-            if let Some(index) = self.containers.iter().position(|known| known.pid == pid && known.exit.is_none()) {
-                self.first_process_ended(index, exit_code);
-            } else if self.execs.iter().any(|known| known.pid == pid) {
-                self.exec_ended(pid, exit_code);
-            } else if self.pids.pod.as_ref().is_some_and(|init| init.pid == pid) {
-                // All containers have ended with their namespace; no new one can start.
-                self.pids.pod = None;
-            } else if let Some((index, exit_code)) = self.deleted(pid) {
-                self.container_ended(index, exit_code);
-            } else if self.execs.iter().any(|exec| exec.starting.is_some()) {
-                self.unknown.insert(pid, exit_code);
-            }
-        }
-        if self.execs.iter().all(|exec| exec.starting.is_none()) {
-            self.unknown = HashMap::new();
-        }
-    }
-
-    /// The container whose runtime has forgotten it now, by the driver's pid, and its exit code.
-    fn deleted(&self, pid: i32) -> Option<(usize, i32)> {
-        let mut deleting = self.containers.iter().enumerate().filter_map(|(index, container)| {
-            let (driver, exit_code) = container.foreign.as_ref()?.deleting?;
-            (driver == pid && container.exit.is_none()).then_some((index, exit_code))
-        });
-        deleting.next()
-    }
-
-    /// The first process has ended. Where another runtime made it, that one cleans up before the end is told.
-    fn first_process_ended(&mut self, index: usize, exit_code: i32) {
-        let container = &mut self.containers[index];
-        if let (Some(foreign @ Foreign { made: true, .. }), true) =
-            (&mut container.foreign, container.starting.is_some())
-        {
-            // The driver has more to say, and the start is to be answered first.
-            foreign.ended = Some(exit_code);
-            return;
-        }
-        let container = &self.containers[index];
-        if let Some(foreign) = container.foreign.as_ref().filter(|foreign| foreign.made && foreign.deleting.is_none())
-            && let Ok(driver) = start::delete(container, foreign, &self.pids)
-        {
-            if let Some(foreign) = &mut self.containers[index].foreign {
-                foreign.deleting = Some((driver, exit_code));
-            }
-            return;
-        }
-        self.container_ended(index, exit_code);
-    }
-
-    fn container_ended(&mut self, index: usize, exit_code: i32) {
-        if self.containers[index].starting.is_some() {
-            // Its last words may still wait.
-            self.container_progress(index);
-        }
-        let container = &mut self.containers[index];
-        if let Some(starting) = container.starting.take() {
-            let detail = format!("process ended before the command began (exit code {exit_code})");
-            self.reply(starting.reply_to.0, starting.reply_to.1, Err(Refusal::Start { detail }), &[]);
-        }
-        let container = &mut self.containers[index];
-        if let (false, Some(namespace)) = (container.own_pids, container.mount_namespace) {
-            pod_processes::kill_in_mount_namespace(namespace);
-        }
-        // All writers are gone: what is in the pipes is all there is.
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            while let Ok(true) = container.streams.read(stream, &mut container.log) {}
-            let _ = container.log.finish(stream);
-        }
-        let oom_killed = exit_code == 128 + libc::SIGKILL && container.cgroup.as_deref().is_some_and(was_oom_killed);
-        let exit = Exit { exit_code, finished_at: clock::now(), oom_killed };
-        container.exit = Some(exit);
-        container.streams.stdin = None;
-        container.streams.terminal = None;
-        container.streams.outputs = [None, None];
-        for attached in &mut container.streams.attached {
-            attached.flush();
-        }
-        // What a client has not read by now is in the log. Its streams end with the container.
-        container.streams.attached.clear();
-        if container.started_at == 0 {
-            return;
-        }
-        // Without the file the exit code lives only as long as this shim.
-        let _ = save_exit(&self.directory, &container.id, exit);
-        let event = Message::ContainerExited { container: container.id.clone(), exit };
-        self.tell(|_| true, &event, &[]);
-    }
-
-    fn exec_ended(&mut self, pid: i32, exit_code: i32) {
-        self.exec_progress(pid);
-        // None: it was only the driver of another runtime, and the command goes by its own number now.
-        let Some(index) = self.execs.iter().position(|exec| exec.pid == pid) else { return };
-        if self.execs[index].starting.is_some() {
-            // The driver has more to say, and the start is to be answered first.
-            self.unknown.insert(pid, exit_code);
-            return;
-        }
-        let exec = self.execs.remove(index);
-        self.tell(|number| number == exec.connection, &Message::ExecExited { exec: exec.number, exit_code }, &[]);
-    }
-}
-
-/// What a starting process has said.
-#[derive(Default)]
-struct Told {
-    user: Option<k3s_cri::ContainerUser>,
-    terminal: Option<OwnedFd>,
-    /// The process that is meant, in this process's numbers.
-    process: Option<i32>,
-}
-
-/// Reads what there is. `true`: all is said.
-fn read_progress(starting: &mut Starting, told: &mut Told) -> bool {
-    loop {
-        match socket::receive::<Progress>(&starting.progress) {
-            Ok(Some((Progress::User(who), _))) => told.user = Some(who),
-            Ok(Some((Progress::Console, mut descriptors))) => {
-                if let Some(fd) = descriptors.pop() {
-                    let _ = rustix::io::ioctl_fionbio(&fd, true);
-                    told.terminal = Some(fd);
-                }
-            }
-            Ok(Some((Progress::Error(detail), _))) => starting.error = Some(detail),
-            Ok(Some((Progress::Process { pid }, _))) => told.process = Some(pid),
-            // Words of a bundle's process, which a shim has none of.
-            Ok(Some(_)) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(None) | Err(_) => return true,
-        }
-    }
-}
-
-fn pidfd_of(pid: i32) -> io::Result<OwnedFd> {
-    let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
-    Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
 }
 
 /// Kills a container with all its processes.
-fn end(container: &Container) {
+pub(super) fn end(container: &Container) {
     let _ = syscall::signal_process(container.pidfd.as_fd(), libc::SIGKILL);
     if let (false, Some(namespace)) = (container.own_pids, container.mount_namespace) {
         pod_processes::kill_in_mount_namespace(namespace);

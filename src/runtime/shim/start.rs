@@ -5,23 +5,26 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use k3s_cri::PidMode;
+use k3s_cri::{IdMappings, PidMode};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::wait::waitpid;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::container::{Container, Foreign, Starting, Streams};
 use super::log::Log;
-use super::protocol::StartContainer;
+use super::protocol::{Progress, StartContainer};
 use super::{oci_runtime, pod_processes, socket};
-use crate::executor::{self, Stdio};
+use crate::executor::{self, Stdio, Users};
 use crate::syscall::{self, Forked};
 
-/// Pid namespaces a new process can be born into.
-pub(super) struct PidNamespaces {
-    /// The shim's own.
+/// Namespaces a new process can be born into.
+pub(super) struct Namespaces {
+    /// The shim's own pid namespace.
     pub own: OwnedFd,
-    /// The pod's, where its containers share one: a process that does nothing but be the first.
+    /// The pod's pid namespace, where its containers share one: a process that does nothing but be the first.
     pub pod: Option<PodInit>,
+    /// The pod's user namespace.
+    pub users: Option<Users>,
 }
 
 /// First process of a pid namespace that containers share.
@@ -30,55 +33,100 @@ pub(super) struct PodInit {
     pub pidfd: OwnedFd,
 }
 
-impl PidNamespaces {
-    pub(super) fn new(mode: PidMode) -> io::Result<Self> {
+impl Namespaces {
+    pub(super) fn new(mode: PidMode, users: Option<(OwnedFd, IdMappings)>) -> io::Result<Self> {
         let own = File::open("/proc/self/ns/pid")?.into();
-        let pod = (mode == PidMode::Pod).then(start_pod_init).transpose()?;
-        Ok(Self { own, pod })
+        let users = users.map(|(namespace, mappings)| Users { namespace, mappings });
+        let pod = (mode == PidMode::Pod).then(|| start_pod_init(users.as_ref())).transpose()?;
+        Ok(Self { own, pod, users })
     }
 }
 
-/// A copy of the shim that adopts orphans of the pod and waits for them.
-fn start_pod_init() -> io::Result<PodInit> {
+/// Starts a copy of the shim that adopts orphans of the pod and waits for them. Its pid namespace belongs to the pod's
+/// user namespace, whose root could not mount a `/proc` of it otherwise.
+fn start_pod_init(users: Option<&Users>) -> io::Result<PodInit> {
+    let Some(users) = users else {
+        // SAFETY: the shim has a single thread.
+        return match unsafe { syscall::fork(libc::CLONE_NEWPID) }? {
+            Forked::Parent { pid, pidfd } => Ok(PodInit { pid, pidfd }),
+            Forked::Child => be_pod_init(),
+        };
+    };
+    let (ours, theirs) = socket::pair()?;
     // SAFETY: the shim has a single thread.
-    match unsafe { syscall::fork(libc::CLONE_NEWPID) }? {
-        Forked::Parent { pid, pidfd } => Ok(PodInit { pid, pidfd }),
+    match unsafe { syscall::fork(0) }? {
         Forked::Child => {
-            let _ = syscall::die_with_parent();
-            let _ = syscall::hide_from_ptrace();
-            // Children of a process that ignores SIGCHLD leave no zombies.
-            // SAFETY: ignoring a signal runs none of our code.
-            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
-            // SAFETY: every descriptor of this copy goes; nothing uses one any more.
-            unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
-            loop {
-                // SAFETY: waits for a signal, touches nothing.
-                unsafe { libc::pause() };
+            let entered = users.enter();
+            // SAFETY: a copy of the shim has a single thread, too.
+            match entered.map(|()| unsafe { syscall::fork(libc::CLONE_NEWPID | libc::CLONE_PARENT) }) {
+                Ok(Ok(Forked::Child)) => be_pod_init(),
+                Ok(Ok(Forked::Parent { pid, pidfd })) => {
+                    // A failure shows as nothing having been said.
+                    let _ = socket::send(&theirs, &Progress::Process { pid }, &[pidfd.as_fd()]);
+                }
+                Ok(Err(error)) => {
+                    let _ = socket::send(&theirs, &Progress::Error(error.to_string()), &[]);
+                }
+                Err(error) => {
+                    let _ = socket::send(&theirs, &Progress::Error(error.to_string()), &[]);
+                }
+            }
+            syscall::exit_now(0)
+        }
+        Forked::Parent { pid: helper, .. } => {
+            drop(theirs);
+            let told = socket::receive::<Progress>(&ours)?;
+            waitpid(nix::unistd::Pid::from_raw(helper), None)?;
+            match told {
+                Some((Progress::Process { pid }, mut descriptors)) => {
+                    let pidfd = descriptors.pop().ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
+                    Ok(PodInit { pid, pidfd })
+                }
+                Some((Progress::Error(detail), _)) => Err(io::Error::other(detail)),
+                _ => Err(io::Error::from_raw_os_error(libc::ECHILD)),
             }
         }
     }
 }
 
-/// Starts a container's first process. It is running its set-up when this returns.
+fn be_pod_init() -> ! {
+    let _ = syscall::die_with_parent();
+    let _ = syscall::hide_from_ptrace();
+    // Children of a process that ignores SIGCHLD leave no zombies.
+    // SAFETY: ignoring a signal runs none of our code.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    // SAFETY: every descriptor of this copy goes; nothing uses one any more.
+    unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
+    loop {
+        // SAFETY: waits for a signal, touches nothing.
+        unsafe { libc::pause() };
+    }
+}
+
+/// Starts a container's first process, in the pid namespace of `target` if there is one. It is running its set-up when
+/// this returns.
 pub(super) fn container(
     request: &StartContainer,
+    target: Option<&Container>,
     binary: Option<OwnedFd>,
-    namespaces: &PidNamespaces,
+    namespaces: &Namespaces,
     reply_to: (u64, u64),
 ) -> io::Result<Container> {
     let log = Log::open(&request.log)?;
     let (ours, theirs) = socket::pair()?;
     let (streams, stdio) = streams(request)?;
-    let target = match request.pid {
-        PidMode::Pod => namespaces.pod.as_ref().map(|init| &init.pidfd),
-        PidMode::Container | PidMode::Host => None,
+    let pids = match (target, request.pid) {
+        (Some(target), _) => Some(&target.pidfd),
+        (None, PidMode::Pod) => namespaces.pod.as_ref().map(|init| &init.pidfd),
+        (None, PidMode::Container | PidMode::Host) => None,
     };
-    let own_pids = request.pid == PidMode::Container;
+    let own_pids = target.is_none() && request.pid == PidMode::Container;
     let forked = match &request.runtime {
         Some(_) => fork_into(None, &namespaces.own, libc::CLONE_NEWNS)?,
         None => {
-            let pids = if own_pids { libc::CLONE_NEWPID } else { 0 };
-            fork_into(target, &namespaces.own, libc::CLONE_NEWNS | pids)?
+            // In a user namespace the process makes a pid namespace there, once it has gone in.
+            let new = if own_pids && namespaces.users.is_none() { libc::CLONE_NEWPID } else { 0 };
+            fork_into(pids, &namespaces.own, libc::CLONE_NEWNS | new)?
         }
     };
     match forked {
@@ -89,7 +137,10 @@ pub(super) fn container(
                     let pod_init = namespaces.pod.as_ref().map(|init| init.pid);
                     oci_runtime::run_container(runtime, request, pod_init, binary, stdio, &theirs)
                 }
-                None => executor::run_container(request, binary, stdio, &theirs),
+                None => {
+                    let users = namespaces.users.as_ref();
+                    executor::run_container(request, binary, stdio, users, own_pids, &theirs)
+                }
             }
         }
         Forked::Parent { pid, pidfd } => {
@@ -168,7 +219,7 @@ pub(super) fn exec(
     container: &Container,
     descriptors: Vec<OwnedFd>,
     cgroup: Option<&Path>,
-    namespaces: &PidNamespaces,
+    namespaces: &Namespaces,
     reply_to: (u64, u64),
 ) -> io::Result<Exec> {
     let missing = || io::Error::from_raw_os_error(libc::EBADF);
@@ -191,7 +242,7 @@ pub(super) fn exec(
                 let container = (bundle.as_path(), container.id.as_str(), *pid_mode);
                 oci_runtime::run_exec(runtime, container, cgroup, (reply_to.0, number), process, stdio, &theirs)
             }
-            executor::run_exec(process, &container.pidfd, cgroup, stdio, &theirs)
+            executor::run_exec(process, &container.pidfd, cgroup, stdio, namespaces.users.as_ref(), &theirs)
         }
         Forked::Parent { pid, .. } => {
             rustix::io::ioctl_fionbio(&ours, true)?;
@@ -202,7 +253,7 @@ pub(super) fn exec(
 }
 
 /// Starts what has the runtime forget a container that has ended. Returns its pid.
-pub(super) fn delete(container: &Container, foreign: &Foreign, namespaces: &PidNamespaces) -> io::Result<i32> {
+pub(super) fn delete(container: &Container, foreign: &Foreign, namespaces: &Namespaces) -> io::Result<i32> {
     match fork_into(None, &namespaces.own, libc::CLONE_NEWNS)? {
         Forked::Child => oci_runtime::run_delete(&foreign.runtime, &foreign.bundle, &container.id, foreign.pid_mode),
         Forked::Parent { pid, .. } => Ok(pid),

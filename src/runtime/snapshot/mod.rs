@@ -193,13 +193,14 @@ impl Snapshots {
     }
 
     /// Prepares a container's root file system from layers (bottom first); `container` is its directory relative to
-    /// the store's root.
+    /// the store's root. `owner`: user and group of the root directory.
     pub(crate) fn prepare(
         &self,
         container: &Path,
         layers: &[String],
         devices: bool,
         binary: Option<PathBuf>,
+        owner: Option<(u32, u32)>,
     ) -> Result<RootFilesystem, Error> {
         let lower: Vec<PathBuf> = layers.iter().rev().map(|diff_id| Self::relative(diff_id)).collect();
         let absolute = self.root.join(container);
@@ -213,7 +214,18 @@ impl Snapshots {
             Kind::Overlay => {
                 make("upper")?;
                 make("work")?;
+                if let Some((uid, gid)) = owner {
+                    std::os::unix::fs::chown(absolute.join("upper"), Some(uid), Some(gid))
+                        .map_err(io_error("change owner of upper directory"))?;
+                }
                 RootKind::Overlay { lower, upper: container.join("upper"), work: container.join("work") }
+            }
+            Kind::Fuse(_) if owner.is_some() => {
+                return Err(Error::Unavailable {
+                    snapshotter: "fuse-overlayfs",
+                    detail: "it does not map ids for pods with hostUsers: false".to_owned(),
+                    instead: "--snapshotter overlayfs or native",
+                });
             }
             Kind::Fuse(_) => {
                 for name in ["upper", "work", MERGED] {
@@ -230,6 +242,21 @@ impl Snapshots {
             }
         };
         Ok(RootFilesystem { store: self.root.clone(), kind, devices, binary })
+    }
+
+    /// What a read-only view of an image is laid together from, the topmost directory first, relative to the store's root.
+    /// `copy`: where a copy goes if the kernel mounts no overlay, relative as well.
+    pub(crate) fn view(&self, layers: &[String], copy: &Path) -> Result<Vec<PathBuf>, Error> {
+        let lower: Vec<PathBuf> = layers.iter().rev().map(|diff_id| Self::relative(diff_id)).collect();
+        if lower.len() == 1 || matches!(self.kind, Kind::Overlay) {
+            return Ok(lower);
+        }
+        let place = self.root.join(copy);
+        fs::create_dir_all(&place).map_err(io_error(format!("create {}", place.display())))?;
+        for layer in lower.iter().rev() {
+            copy::apply(&self.root.join(layer), &place)?;
+        }
+        Ok(vec![copy.to_owned()])
     }
 
     /// Mounts a container's root file system where its start looks for it, if it was prepared for a program that serves

@@ -251,6 +251,7 @@ impl Actor {
             after: turn.replace(receiver),
             turn: sender,
             cancel: self.starting.clone(),
+            target: spec.target.as_ref().and_then(|name| observed.newest(name)).map(|target| target.id.clone()),
             spec,
         };
         let name = name.to_owned();
@@ -295,6 +296,7 @@ impl Actor {
         let spec = self.specs.iter().find(|spec| spec.name() == name).cloned().unwrap_or_else(|| ContainerSpec {
             role: Role::Regular,
             container: k8s_openapi::api::core::v1::Container { name: name.to_owned(), ..Default::default() },
+            target: None,
         });
         let stop = Stop {
             ctx: self.ctx.clone(),

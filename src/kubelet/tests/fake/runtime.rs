@@ -111,6 +111,7 @@ impl RuntimeService for Runtime {
             version: "1".into(),
             ready: Ok(()),
             network_ready: Ok(()),
+            user_namespaces: Ok(()),
             controllers: vec![],
             limits_unavailable: None,
         })

@@ -55,6 +55,7 @@ pub async fn containers_run_log_and_exit_as_by_the_executor() {
             readonly: true,
             recursive_read_only: false,
             propagation: Propagation::Private,
+            ..Mount::default()
         }];
         config.env = vec![("A".into(), "pod".into())];
         config.security.run_as_user = Some(101);

@@ -111,6 +111,7 @@ fn volume(host: &Path, container: &str) -> Mount {
         readonly: false,
         recursive_read_only: false,
         propagation: Propagation::Private,
+        ..Mount::default()
     }
 }
 

@@ -67,6 +67,7 @@ pub async fn a_container_gets_its_mounts_user_and_environment() {
                 readonly,
                 recursive_read_only: false,
                 propagation: Propagation::Private,
+                ..Mount::default()
             };
             config.mounts = vec![mount("/data", "", true), mount("/one", "file", false)];
             config.env = vec![("A".into(), "pod".into())];
@@ -103,6 +104,7 @@ pub async fn what_cannot_start_says_why() {
             readonly: false,
             recursive_read_only: false,
             propagation: Propagation::Private,
+            ..Mount::default()
         }],
         ..busybox(&["true"])
     };
@@ -226,7 +228,7 @@ pub async fn pods_on_the_host_namespaces_run() {
     let node = Node::new().await;
     let mut pod = node.pod("host");
     pod.hostname = String::new();
-    pod.namespaces = NamespaceOptions { host_network: true, host_ipc: true, pid: PidMode::Host };
+    pod.namespaces = NamespaceOptions { host_network: true, host_ipc: true, pid: PidMode::Host, user: None };
     let sandbox = node.runtime.run_pod_sandbox(pod).await.unwrap();
     let id = node.run(&sandbox, shell("sleep 31234 & readlink /proc/self/ns/net; ls /sys; exec sleep 500")).await;
     let path = node.status(&id).await.log_path;

@@ -10,6 +10,7 @@ mod cri;
 mod escape;
 mod exec;
 mod hostile;
+mod image_volumes;
 mod images;
 mod lifecycle;
 mod node;
@@ -22,7 +23,9 @@ mod served;
 mod snapshotters;
 mod soak;
 mod streams;
+mod target;
 mod tools;
+mod users;
 
 use std::panic::AssertUnwindSafe;
 use std::process::{Command, ExitCode};
@@ -105,6 +108,16 @@ const TESTS: &[Test] = tests![
     security::groups_of_the_image_count_unless_they_are_not_to,
     security::what_is_mounted_below_a_volume_is_read_only_where_that_is_asked_for,
     security::an_apparmor_profile_is_refused_with_the_reason_where_there_is_no_apparmor,
+    users::files_of_the_nodes_root_are_the_pods_roots,
+    users::processes_are_strangers_to_the_node_and_rights_end_at_the_pod,
+    users::a_new_runtime_takes_them_up,
+    users::what_does_not_go_together_is_refused,
+    users::a_file_system_that_maps_no_ids_is_named,
+    target::a_container_sees_the_processes_of_its_target,
+    target::only_a_running_container_of_the_pod_is_a_target,
+    image_volumes::an_image_is_seen_whole_and_in_parts,
+    image_volumes::no_path_leads_out_of_the_image,
+    image_volumes::an_image_stays_as_long_as_it_is_somebodys_volume,
     recovery::a_new_runtime_takes_up_running_containers,
     recovery::exits_and_logs_of_the_time_between_are_kept,
     recovery::a_killed_shim_takes_its_containers_with_it,

@@ -34,6 +34,7 @@ pub async fn exits_and_logs_of_the_time_between_are_kept() {
         readonly: false,
         recursive_read_only: false,
         propagation: Propagation::Private,
+        ..Mount::default()
     }];
     let id = node.run(&sandbox, config.clone()).await;
     let config = ContainerConfig { name: "lost".into(), log_path: "lost.log".into(), ..busybox(&["sleep", "1000"]) };

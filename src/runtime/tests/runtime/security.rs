@@ -108,6 +108,7 @@ pub async fn what_is_mounted_below_a_volume_is_read_only_where_that_is_asked_for
                     readonly: true,
                     recursive_read_only,
                     propagation: Propagation::Private,
+                    ..Mount::default()
                 }];
             })
             .await;
