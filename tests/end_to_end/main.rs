@@ -8,6 +8,7 @@ mod install;
 mod isolation;
 mod kine;
 mod node_flags;
+mod pods;
 mod reload;
 mod root;
 mod rootless;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k3s_tests::{Cluster, eventually};
 
-use crate::{isolation, web};
+use crate::{isolation, pods, web};
 
 #[test]
 fn root_works_on_a_cluster_without_the_launcher() {
@@ -20,6 +20,7 @@ fn root_works_on_a_cluster_without_the_launcher() {
     assert!(holders.iter().all(|line| line.contains("k3s server")) && !holders.is_empty(), "{holders:?}");
     web::check_network(&cluster, 30082);
     web::check_kubectl(&cluster);
+    pods::check(&cluster, true);
     let before = web::containers(&cluster);
     cluster.kill();
     cluster.start();

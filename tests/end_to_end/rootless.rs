@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k3s_tests::{Cluster, User, eventually, kubectl_of_kubernetes};
 
-use crate::web;
+use crate::{pods, web};
 
 #[test]
 fn an_ordinary_user_works_on_a_cluster_of_his_own() {
@@ -23,6 +23,7 @@ fn an_ordinary_user_works_on_a_cluster_of_his_own() {
     web::check_network(&cluster, 30081);
     web::check_ipv6(30081);
     web::check_kubectl(&cluster);
+    pods::check(&cluster, false);
     web::check_streams(&cluster);
     web::check_tools(&cluster);
     let kubeconfig = cluster.kubeconfig.display();

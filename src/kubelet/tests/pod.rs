@@ -180,3 +180,99 @@ async fn the_node_is_registered_and_ready_with_a_lease() {
     .await;
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_pod_with_a_user_namespace_keeps_its_ids_over_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (api, runtime) = (Api::new(), Runtime::new());
+    let node = Node::start(dir.path(), &api, &runtime);
+    let named = |name: &str, host_users: bool| {
+        let mut pod =
+            pod(json!({"nodeName": "node", "hostUsers": host_users, "volumes": [{"name": "v", "emptyDir": {}}],
+            "containers": [{"name": name, "image": "image", "imagePullPolicy": "IfNotPresent",
+                "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]}));
+        (pod["metadata"]["name"], pod["metadata"]["uid"]) = (name.into(), format!("uid-{name}").into());
+        pod
+    };
+    let first_ids = |name: &str| {
+        let mounts = runtime.config(name).mounts;
+        let ids: Vec<_> = mounts.iter().map(|mount| mount.id_mappings.map(|ids| ids.uids.host_id)).collect();
+        assert!(ids.len() == 3 && ids.iter().all(|of_mount| *of_mount == ids[0]), "{mounts:?}");
+        ids[0]
+    };
+    for (name, host_users) in [("a", false), ("b", false), ("plain", true)] {
+        api.put(PODS, named(name, host_users));
+        runtime.wait_started(name, 1).await;
+    }
+    assert_eq!(first_ids("plain"), None);
+    let mut given = [first_ids("a"), first_ids("b")];
+    let before = given;
+    given.sort_unstable();
+    assert_eq!(given, [Some(65536), Some(131_072)]);
+    assert_eq!(runtime.users(), given.into_iter().flatten().collect::<Vec<_>>());
+    node.stop().await;
+
+    let node = Node::start(dir.path(), &api, &runtime);
+    api.wait(PODS, "b", "ready", ready).await;
+    runtime.exit("b", 1);
+    runtime.wait_started("b", 2).await;
+    assert_eq!([first_ids("a"), first_ids("b")], before);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_ephemeral_container_joins_its_target() {
+    let dir = tempfile::tempdir().unwrap();
+    let (api, runtime) = (Api::new(), Runtime::new());
+    let node = Node::start(dir.path(), &api, &runtime);
+    let containers = json!([{"name": "main", "image": "image", "imagePullPolicy": "IfNotPresent"}]);
+    api.put(PODS, pod(json!({"nodeName": "node", "containers": containers})));
+    let running = api.wait(PODS, "p", "ready", ready).await;
+    let mut debugged = api.get(PODS, "p").unwrap();
+    let debugger = |name: &str, target: &str| json!({"name": name, "image": "image", "imagePullPolicy": "IfNotPresent", "targetContainerName": target});
+    debugged["spec"]["ephemeralContainers"] = json!([debugger("lost", "nothing"), debugger("debugger", "main")]);
+    api.put(PODS, debugged);
+    runtime.wait_started("debugger", 1).await;
+    let id = running["status"]["containerStatuses"][0]["containerID"].as_str().unwrap().trim_start_matches("k3s://");
+    assert_eq!(runtime.config("debugger").target.as_deref(), Some(id));
+    assert_eq!(runtime.config("main").target, None);
+    let waiting = |pod: &Value| {
+        let statuses = pod["status"]["ephemeralContainerStatuses"].as_array().cloned().unwrap_or_default();
+        statuses.iter().any(|status| {
+            let waiting = &status["state"]["waiting"];
+            waiting["reason"] == "CreateContainerConfigError"
+                && waiting["message"] == "unable to find target container nothing"
+        })
+    };
+    api.wait(PODS, "p", "told that there is no such target", waiting).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_image_is_pulled_for_a_volume_and_a_missing_one_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (api, runtime) = (Api::new(), Runtime::new());
+    let node = Node::start(dir.path(), &api, &runtime);
+    let named = |name: &str, image: &str| {
+        let mut pod = pod(json!({"nodeName": "node",
+            "volumes": [{"name": "v", "image": {"reference": image, "pullPolicy": "IfNotPresent"}},
+                        {"name": "unused", "image": {"reference": "missing:2"}}],
+            "containers": [{"name": name, "image": "image", "imagePullPolicy": "IfNotPresent",
+                "volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "part"}]}]}));
+        (pod["metadata"]["name"], pod["metadata"]["uid"]) = (name.into(), format!("uid-{name}").into());
+        pod
+    };
+    api.put(PODS, named("has", "image"));
+    api.put(PODS, named("lacks", "missing:1"));
+    runtime.wait_started("has", 1).await;
+    let mounts = runtime.config("has").mounts;
+    let volume = mounts.iter().find_map(|mount| mount.image.as_ref()).unwrap();
+    assert_eq!((volume.image_id.as_str(), volume.sub_path.to_str()), ("sha256:image", Some("part")));
+    for reason in ["ErrImagePull", "ImagePullBackOff"] {
+        api.wait(PODS, "lacks", reason, |pod| {
+            pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == reason
+        })
+        .await;
+    }
+    node.stop().await;
+}

@@ -57,6 +57,13 @@ pub fn container(context: &Node, host_users: Option<bool>, errors: &mut Errors) 
 
 /// The security context of a pod.
 pub fn pod(spec: &Node, errors: &mut Errors) {
+    if spec.field("hostUsers").value == &Value::Bool(false) {
+        for field in ["hostNetwork", "hostPID", "hostIPC"] {
+            if spec.field(field).bool() {
+                spec.field(field).forbidden(errors, "when `hostUsers` is false");
+            }
+        }
+    }
     let context = spec.field("securityContext");
     let share = spec.field("shareProcessNamespace");
     if share.bool() && spec.field("hostPID").bool() {
@@ -136,5 +143,22 @@ fn profile_type(profile: &Node, local: &str, supported: &[&str], errors: &mut Er
             }
         }
         _ => kind.not_supported(errors, supported),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_with_users_of_its_own_has_no_namespace_of_the_node() {
+        let wrong = |spec: Value| {
+            crate::validation::wrong(|spec: &Value, errors: &mut Errors| pod(&Node::root(spec), errors), spec)
+        };
+        for field in ["hostNetwork", "hostPID", "hostIPC"] {
+            let told = wrong(serde_json::json!({"hostUsers": false, field: true}));
+            assert_eq!(told, [format!("{field}: Forbidden: when `hostUsers` is false")]);
+            assert_eq!(wrong(serde_json::json!({"hostUsers": true, field: true})), [""; 0]);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A runtime whose containers run until they are told to end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,8 @@ struct State {
     containers: BTreeMap<String, ContainerStatus>,
     configs: BTreeMap<String, ContainerConfig>,
     started: Vec<String>,
+    /// First ids of sandboxes' user namespaces.
+    users: BTreeSet<u32>,
     next: u32,
 }
 
@@ -64,6 +66,11 @@ impl Runtime {
         let state = self.state.lock();
         let newest = state.containers.values().filter(|c| c.name == name).max_by_key(|c| c.attempt).unwrap();
         state.configs[&newest.id].clone()
+    }
+
+    /// First ids of the user namespaces that sandboxes were asked for with, in order.
+    pub fn users(&self) -> Vec<u32> {
+        self.state.lock().users.iter().copied().collect()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -134,6 +141,7 @@ impl RuntimeService for Runtime {
             labels: config.labels,
             annotations: config.annotations,
         };
+        state.users.extend(config.namespaces.user.map(|users| users.uids.host_id));
         state.log_directories.insert(id.clone(), config.log_directory);
         state.sandboxes.insert(id.clone(), status);
         Ok(id)

@@ -36,7 +36,7 @@ pub async fn an_image_is_seen_whole_and_in_parts() {
         let node = Node::with(directory, k3s_runtime::Options { snapshotter, ..options }).await;
         let id = give(&node, "volume", &layers()).await;
         let single = give(&node, "single", &layers()[..1]).await;
-        let script = "ls /whole/data; cat /whole/data/kept /whole/data/new; touch /whole/x; /whole/data/run; ls /part; \
+        let script = "exec 2>&1; ls /whole/data; cat /whole/data/kept /whole/data/new; touch /whole/x; /whole/data/run; ls /part; \
                       cat /file; ls /single/data";
         let config = ContainerConfig {
             mounts: vec![

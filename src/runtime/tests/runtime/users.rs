@@ -68,7 +68,7 @@ pub async fn files_of_the_nodes_root_are_the_pods_roots() {
         return node.end().await;
     }
     let sandbox = node.runtime.run_pod_sandbox(pod(&node, "web")).await.unwrap();
-    let script = "id; cat /proc/self/uid_map; ls -ldn / /bin /bin/busybox /data/file /etc/hostname /dev/shm /tmp; \
+    let script = "exec 2>&1; id; cat /proc/self/uid_map; ls -ldn / /bin /bin/busybox /data/file /etc/hostname /dev/shm /tmp; \
                   cat /data/file; echo made > /data/made; echo out > /dev/stdout; touch /in-root /dev/shm/x; \
                   mkdir /sys/x; ls /proc; ps; hostname; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; \
                   ls /sys/class/net; mount -t tmpfs none /tmp";
@@ -77,7 +77,9 @@ pub async fn files_of_the_nodes_root_are_the_pods_roots() {
     let all = lines.join("\n");
     assert!(lines[0].starts_with("uid=0(root) gid=0(root)"), "{all}");
     assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), ["0", &FIRST.to_string(), "65536"], "{all}");
-    for (line, path) in lines[2..9].iter().zip(["/", "/bin", "/bin/busybox", "/data/file", "/dev/shm", "/etc/hostname", "/tmp"]) {
+    for (line, path) in
+        lines[2..9].iter().zip(["/", "/bin", "/bin/busybox", "/data/file", "/dev/shm", "/etc/hostname", "/tmp"])
+    {
         let fields: Vec<_> = line.split_whitespace().collect();
         assert_eq!((fields[2], fields[3], fields[8]), ("0", "0", path), "{all}");
     }
