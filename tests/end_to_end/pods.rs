@@ -24,7 +24,7 @@ spec:
     - {name: page, mountPath: /www}
     - {name: scratch, mountPath: /scratch}
   volumes:
-  - {name: page, configMap: {name: page, defaultMode: 0400}}
+  - {name: page, configMap: {name: page, defaultMode: 256}}
   - {name: scratch, emptyDir: {}}
 ";
 
@@ -89,7 +89,7 @@ fn users(cluster: &Cluster) {
     exec("test -O /scratch/made && test -O /etc/hosts && echo x > /dev/termination-log");
     assert_eq!(cluster.kubectl(&["logs", "users"]).trim(), "0");
     let both = USERS.replace("hostUsers: false", "hostUsers: false\n  hostNetwork: true").replace("users}", "both}");
-    let path = cluster.log.with_extension("yaml");
+    let path = cluster.log.with_file_name("both.yaml");
     std::fs::write(&path, both).expect("a manifest");
     let refused = cluster.try_kubectl(&["apply", "-f", &path.display().to_string()]).expect_err("a refusal");
     assert!(refused.contains("spec.hostNetwork: Forbidden: when `hostUsers` is false"), "{refused}");
@@ -107,9 +107,10 @@ fn no_users(cluster: &Cluster) {
 fn debug_a_target(cluster: &Cluster) {
     let name = cluster.kubectl(&["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].metadata.name}"]);
     let output = Command::new(kubectl_of_kubernetes())
+        .arg("--kubeconfig")
+        .arg(&cluster.kubeconfig)
         .args(["debug", &name, "--target=web", "--container=debugger", "--image=example.test/web:1", "--attach=false"])
         .args(["--", "/bin/sh", "-c", "ps; cat /proc/1/cmdline"])
-        .env("KUBECONFIG", &cluster.kubeconfig)
         .output()
         .expect("kubectl");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
