@@ -182,7 +182,20 @@ fn process(
             .oom_score_adj(i32::try_from(config.resources.oom_score_adj).unwrap_or(0))
             .build()
     };
-    build().map_err(internal)
+    let mut process = build().map_err(internal)?;
+    process.set_apparmor_profile(apparmor(security));
+    Ok(process)
+}
+
+/// The AppArmor profile of a container, by its name in the kernel. Of `RuntimeDefault` there is none to load.
+fn apparmor(security: &SecurityContext) -> Option<String> {
+    match &security.apparmor {
+        // Older clients put the kind before the name.
+        SecurityProfile::Localhost(name) if !security.privileged => {
+            Some(name.strip_prefix("localhost/").unwrap_or(name).to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// The image's environment and the pod's; what comes later wins.
@@ -375,6 +388,38 @@ mod tests {
         assert_eq!(got(&["CAP_NET_BIND_SERVICE"], &["ALL"]).unwrap(), HashSet::from([Capability::NetBindService]));
         assert!(!got(&["ALL"], &["sys_admin"]).unwrap().contains(&Capability::SysAdmin));
         assert!(got(&["NONSENSE"], &[]).is_err());
+    }
+
+    #[test]
+    fn an_apparmor_profile_of_the_host_is_carried_to_the_process() {
+        let named = |name: &str, privileged| {
+            let apparmor = SecurityProfile::Localhost(name.to_owned());
+            apparmor_of(SecurityContext { apparmor, privileged, ..SecurityContext::default() })
+        };
+        fn apparmor_of(security: SecurityContext) -> Option<String> {
+            let config = ContainerConfig { security, command: vec!["true".into()], ..ContainerConfig::default() };
+            let image = ImageConfiguration::default();
+            let none = HashSet::new;
+            let made = process(&PodSandboxConfig::default(), &config, &image, none(), none()).unwrap();
+            made.apparmor_profile().clone()
+        }
+        assert_eq!(named("k8s-nginx", false).as_deref(), Some("k8s-nginx"));
+        assert_eq!(named("localhost/k8s-nginx", false).as_deref(), Some("k8s-nginx"));
+        assert_eq!(named("k8s-nginx", true), None);
+        assert_eq!(apparmor_of(SecurityContext::default()), None);
+    }
+
+    #[test]
+    fn ambient_capabilities_are_held_and_passed_on() {
+        let security = SecurityContext { ambient_capabilities: vec!["NET_ADMIN".into()], ..SecurityContext::default() };
+        let config = ContainerConfig { security, command: vec!["true".into()], ..ContainerConfig::default() };
+        let ambient = HashSet::from([Capability::NetAdmin]);
+        let image = ImageConfiguration::default();
+        let made = process(&PodSandboxConfig::default(), &config, &image, HashSet::new(), ambient.clone()).unwrap();
+        let sets = made.capabilities().clone().unwrap();
+        for set in [sets.ambient(), sets.inheritable(), sets.permitted(), sets.effective(), sets.bounding()] {
+            assert_eq!(set.as_ref(), Some(&ambient));
+        }
     }
 
     #[test]
