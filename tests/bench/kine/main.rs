@@ -2,23 +2,24 @@
 //!
 //! The etcd clients are the same code for etcd and for kine's gRPC face, each server is a process of its own, and what
 //! goes through the trait is in this process, as in the API server. What is compared is measured in turn, several times,
-//! so that a machine that is busy is so for both; figures are medians. `--quick` measures shorter and once, for a first
-//! look; `--only writes|list|watch|churn|perf|memory` measures one part; `--rounds N` (5) is how often etcd and kine take
-//! turns; `--rest SECONDS` (0) is how long to wait, each time, for a moment in which nobody else computes. The folder is
-//! below `$TMPDIR`. For a profiler, `load trait|grpc|etcd CLIENTS SECONDS` writes and does nothing else.
+//! so that a machine that is busy is so for both; figures are medians. `--help` names the options.
 
 mod churn;
 mod client;
 mod latency;
 mod list;
 mod memory;
+mod options;
 mod perf;
 mod rest;
 mod server;
 mod watch;
 mod writes;
 
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
+
+use options::{Options, Part, USAGE, number};
+use writes::Face;
 
 /// How much is measured.
 struct Scale {
@@ -28,52 +29,74 @@ struct Scale {
     updates: i64,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    // This program again, as a server or to be measured.
-    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["serve", database, address] => return server::serve(database, address),
-        ["memory", database] => return memory::child(database),
-        ["load", face, clients, seconds] => {
-            let number = |text: &str| text.parse().expect("a number");
-            let time = Duration::from_secs(number(seconds));
-            return runtime().block_on(writes::alone(face, usize::try_from(number(clients)).expect("clients"), time));
+    let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        // This program again, as a server or to be measured.
+        ["serve", database, address] => {
+            server::serve(database, address);
+            Ok(())
         }
-        _ => {}
+        ["memory", database] => {
+            memory::child(database);
+            Ok(())
+        }
+        ["load", face, clients, seconds] => load(face, clients, seconds),
+        _ => Options::parse(&args).map(|options| measure(&options)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(wrong) => {
+            eprintln!("bench-kine: {wrong}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
     }
-    let quick = args.iter().any(|arg| arg == "--quick");
-    let scale = if quick {
+}
+
+fn measure(options: &Options) {
+    if options.help {
+        return println!("{USAGE}");
+    }
+    let scale = if options.quick {
         Scale { writes: Duration::from_secs(1), watch: Duration::from_secs(3), updates: 100_000 }
     } else {
         Scale { writes: Duration::from_secs(5), watch: Duration::from_secs(10), updates: 1_000_000 }
     };
-    let option = |name: &str| args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1));
-    let rounds = option("--rounds").map_or(if quick { 1 } else { 5 }, |rounds| rounds.parse().expect("--rounds N"));
-    let only = option("--only");
-    rest::allow(Duration::from_secs(option("--rest").map_or(0, |time| time.parse().expect("--rest SECONDS"))));
-    let wanted = |part: &str| only.is_none_or(|only| only == part);
-
+    rest::allow(options.rest);
     println!("| load | etcd | kine | ratio | must reach | |\n|---|---|---|---|---|---|");
     runtime().block_on(async {
-        if wanted("writes") {
-            writes::run(scale.writes, rounds).await;
+        if options.wants(Part::Writes) {
+            writes::run(scale.writes, options.rounds()).await;
         }
-        if wanted("list") {
-            list::run(rounds).await;
+        if options.wants(Part::List) {
+            list::run(options.rounds()).await;
         }
-        if wanted("watch") {
+        if options.wants(Part::Watch) {
             watch::run(scale.watch).await;
         }
-        if wanted("churn") {
+        if options.wants(Part::Churn) {
             churn::run(scale.updates).await;
         }
-        if only.map_or(!quick, |only| only == "perf") {
+        if options.wants(Part::Perf) {
             perf::run().await;
         }
     });
-    if wanted("memory") {
+    if options.wants(Part::Memory) {
         memory::run();
     }
+}
+
+/// One load of one kind, for a profiler.
+fn load(face: &str, clients: &str, seconds: &str) -> Result<(), String> {
+    let face = match face {
+        "trait" => Face::Trait,
+        "grpc" => Face::Grpc,
+        "etcd" => Face::Etcd,
+        unknown => return Err(format!("load wants trait, grpc or etcd, not {unknown}")),
+    };
+    let time = Duration::from_secs(number("SECONDS", seconds)?);
+    runtime().block_on(writes::alone(face, number("CLIENTS", clients)?, time));
+    Ok(())
 }
 
 fn runtime() -> tokio::runtime::Runtime {

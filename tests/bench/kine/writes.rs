@@ -38,19 +38,25 @@ pub async fn run(time: Duration, rounds: usize) {
     }
 }
 
+/// What is written to.
+#[derive(Debug, Clone, Copy)]
+pub enum Face {
+    Trait,
+    Grpc,
+    Etcd,
+}
+
 /// One load of one kind, as [`run`] makes it.
-pub async fn alone(face: &str, count: usize, time: Duration) {
+pub async fn alone(face: Face, count: usize, time: Duration) {
     let measured = match face {
-        "trait" => {
+        Face::Trait => {
             let local = Local::open(Options::default());
             let measured = load(local.clients(count), time).await;
             local.close().await;
             measured
         }
-        face => {
-            let server = if face == "etcd" { Server::etcd().await } else { Server::kine().await };
-            load(server.clients(count).await, time).await
-        }
+        Face::Grpc => load(Server::kine().await.clients(count).await, time).await,
+        Face::Etcd => load(Server::etcd().await.clients(count).await, time).await,
     };
     let [p50, p99] = [measured.p50, measured.p99].map(milliseconds);
     println!("{:.0}/s, p50 {p50}, p99 {p99}", measured.rate);
