@@ -150,7 +150,9 @@ impl Sql {
         store
             .tasks
             .spawn(Follower { pool: Arc::clone(&pool), hub: Arc::clone(&hub), written, progress_interval }.run());
-        store.tasks.spawn(Ends { pool: Arc::clone(&pool), writes }.run());
+        let ends = Ends { pool: Arc::clone(&pool), writes };
+        ends.take_up().await?;
+        store.tasks.spawn(ends.run());
         if let Some(interval) = options.compact_interval {
             store.tasks.spawn(Compactor { pool, hub, interval, retain: options.compact_retain }.run());
         }
@@ -203,11 +205,17 @@ impl Sql {
         Ok(answer)
     }
 
-    /// A lease as the statement before the last answers it.
-    async fn lease(&self, doing: &'static str, id: LeaseId, update: Option<String>) -> Result<Lease, Error> {
+    /// A lease for which `condition` holds, after `update`.
+    async fn lease(
+        &self,
+        doing: &'static str,
+        id: LeaseId,
+        condition: &str,
+        update: Option<String>,
+    ) -> Result<Lease, Error> {
         self.tasks.open()?;
         let now = self.pool.driver().now();
-        let select = format!("SELECT ttl, expires - {now} FROM kine_lease_grant WHERE id = {id}");
+        let select = format!("SELECT ttl, expires - {now} FROM kine_lease_grant WHERE id = {id}{condition}");
         let statements: Vec<_> = update.into_iter().chain([select]).map(Statement::plain).collect();
         let answers = self.pool.run(doing, &statements).await?;
         let row = answers.last().and_then(|rows| rows.first()).ok_or(Error::LeaseNotFound { id })?;
@@ -275,8 +283,10 @@ impl Datastore for Sql {
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<Lease, Error> {
         let now = self.pool.driver().now();
-        let update = format!("UPDATE kine_lease_grant SET expires = {now} + ttl * 1000 WHERE id = {id}");
-        self.lease("keep a lease alive", id, Some(update)).await
+        // One whose time has passed is about to be revoked: nobody may be told that it lives on.
+        let alive = format!(" AND expires > {now}");
+        let update = format!("UPDATE kine_lease_grant SET expires = {now} + ttl * 1000 WHERE id = {id}{alive}");
+        self.lease("keep a lease alive", id, &alive, Some(update)).await
     }
 
     async fn lease_revoke(&self, id: LeaseId) -> Result<Revision, Error> {
@@ -284,7 +294,7 @@ impl Datastore for Sql {
     }
 
     async fn lease_time_to_live(&self, id: LeaseId) -> Result<Lease, Error> {
-        self.lease("look at a lease", id, None).await
+        self.lease("look at a lease", id, "", None).await
     }
 
     async fn lease_keys(&self, id: LeaseId) -> Result<Vec<Bytes>, Error> {

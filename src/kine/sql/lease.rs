@@ -37,25 +37,23 @@ impl Ends {
     /// Looks until it is dropped.
     pub(super) async fn run(self) {
         let mut clock = Clock::default();
-        let mut taken_up = false;
+        let mut failing = false;
         loop {
             tokio::time::sleep(LOOK).await;
-            let looked = async {
-                if !taken_up {
-                    self.take_up().await?;
-                    taken_up = true;
+            match self.look(&mut clock).await {
+                Ok(()) => failing = false,
+                // Said once, as it is tried every second.
+                Err(error) if !std::mem::replace(&mut failing, true) => {
+                    tracing::warn!(%error, "cannot end what has ended; trying on");
                 }
-                self.look(&mut clock).await
-            };
-            if let Err(error) = looked.await {
-                tracing::debug!(%error, "cannot look for what has ended");
+                Err(error) => tracing::debug!(%error, "still cannot end what has ended"),
             }
         }
     }
 
     /// Gives rows that kine wrote their end: their time starts now, as it does on each start of kine. Granted leases
-    /// have their whole time again, as in etcd when a new leader takes over.
-    async fn take_up(&self) -> Result<(), Error> {
+    /// have their whole time again, as in etcd when a new leader takes over; before anybody can ask to keep one alive.
+    pub(super) async fn take_up(&self) -> Result<(), Error> {
         let now = self.pool.driver().now();
         let newest = "NOT EXISTS (SELECT 1 FROM kine AS newer WHERE newer.name = k.name AND newer.id > k.id)";
         let mut statements = self.pool.driver().begin_write();

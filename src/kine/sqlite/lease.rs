@@ -81,12 +81,15 @@ impl Leases {
     /// Deletions of the keys whose time has passed, if the time of one has. If they succeed, [`Leases::settle`] is to
     /// be called; else they come again.
     pub(super) fn expired(&mut self, conn: &Connection) -> rusqlite::Result<Option<Vec<Op>>> {
+        if self.next.is_none() {
+            return Ok(None);
+        }
+        // If the clock was set, nothing may be due after all; or much, while nobody writes.
+        let now = self.now(conn)?;
         if self.wait() != Some(Duration::ZERO) {
             return Ok(None);
         }
         self.not_before = Instant::now() + RETRY;
-        // If the clock was set, nothing may be due after all.
-        let now = self.now(conn)?;
         let mut statement = conn.prepare_cached(
             "SELECT kine.id, kine.name FROM kine_lease JOIN kine ON kine.id = kine_lease.id
              WHERE kine_lease.expires <= ?1 ORDER BY kine_lease.expires LIMIT ?2",
@@ -156,5 +159,22 @@ mod tests {
         let shifted = leases.next;
         leases.now(&conn).unwrap();
         assert_eq!(leases.next, shifted, "once is enough");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_no_key_longer_though_nobody_writes() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        super::super::schema::prepare(&mut conn).unwrap();
+        let mut leases = Leases::open(&conn).unwrap();
+        let hour = 3_600_000;
+        // The clock was an hour ahead when the key was written.
+        leases.clock.0 += hour;
+        let ends = end(wall_clock() + hour, 60);
+        remember(&conn, 7, ends).unwrap();
+        leases.note(ends);
+        assert!(leases.wait().unwrap() > Duration::from_secs(3600));
+
+        assert!(leases.expired(&conn).unwrap().is_none());
+        assert!(leases.wait().unwrap() <= Duration::from_secs(60));
     }
 }

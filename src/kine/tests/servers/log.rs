@@ -61,18 +61,24 @@ async fn mariadb_is_one_log_for_several_servers() {
 /// Ends are in the database: they outlive the servers, also those of keys that only one of them knew of.
 async fn leases_outlive_the_servers(server: &Server) {
     let before = open(server, "leases").await;
-    let lease = before.lease_grant(0x77, 2).await.unwrap();
+    let lease = before.lease_grant(0x77, 4).await.unwrap();
+    before.lease_grant(0x78, 3600).await.unwrap();
     let leased = k3s_kine::TxnOp::Put { key: bytes("/leased"), value: Some(bytes("v")), lease: Some(lease.id) };
     before.txn(k3s_kine::Txn { success: vec![leased], ..Default::default() }).await.unwrap();
     let last = before.create(bytes("/short"), bytes("v"), 1).await.unwrap();
     before.close().await.unwrap();
+    server.sql("leases", "UPDATE kine_lease_grant SET expires = 1");
     let after = open(server, "leases").await;
     let left = after.lease_time_to_live(0x77).await.unwrap();
-    assert_eq!((left.ttl, after.lease_keys(0x77).await.unwrap()), (2, vec![bytes("/leased")]));
+    assert_eq!((left.ttl, after.lease_keys(0x77).await.unwrap()), (4, vec![bytes("/leased")]));
+    assert_eq!(after.lease_keep_alive(0x78).await.unwrap().ttl, 3600, "though it ended while nobody was there");
     let mut ended: Vec<_> =
         take(&mut all(&after, last).await, 2).await.iter().map(|event| event.key().clone()).collect();
     ended.sort();
     assert_eq!(ended, [bytes("/leased"), bytes("/short")]);
+    server.sql("leases", "UPDATE kine_lease_grant SET expires = 1");
+    let kept = after.lease_keep_alive(0x78).await;
+    assert!(matches!(&kept, Err(k3s_kine::Error::LeaseNotFound { id: 0x78 })), "it is about to be revoked: {kept:?}");
     after.close().await.unwrap();
 }
 
@@ -168,7 +174,7 @@ async fn writers_compete(one: &Sql, two: &Sql) {
 }
 
 async fn keys_and_leases_end_once(one: &Sql, two: &Sql) {
-    let lease = two.lease_grant(0, 2).await.unwrap();
+    let lease = two.lease_grant(0, 4).await.unwrap();
     let put = |key: &str| k3s_kine::TxnOp::Put { key: bytes(key), value: Some(bytes("v")), lease: Some(lease.id) };
     let txn = k3s_kine::Txn { success: vec![put("/leased/1"), put("/leased/2")], ..Default::default() };
     one.txn(txn).await.unwrap();
@@ -176,7 +182,7 @@ async fn keys_and_leases_end_once(one: &Sql, two: &Sql) {
     let kept = one.create(bytes("/ttl/kept"), bytes("v"), 1).await.unwrap();
     one.update(bytes("/ttl/kept"), kept, bytes("v"), 0).await.unwrap();
     let last = one.create(bytes("/ttl/short"), bytes("v"), 1).await.unwrap();
-    assert_eq!(one.lease_keep_alive(lease.id).await.unwrap().ttl, 2);
+    assert_eq!(one.lease_keep_alive(lease.id).await.unwrap().ttl, 4);
 
     let mut watch = all(two, last).await;
     let mut ended: Vec<_> = take(&mut watch, 3).await.iter().map(|event| event.key().clone()).collect();
