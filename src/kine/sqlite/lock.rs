@@ -5,9 +5,14 @@ use std::{
     io::{Read, Seek, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use super::failure::Failure;
+
+/// How long a process that was killed may take to be gone: it holds the lock until its memory is given back.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// An exclusive `flock` on `<database>.lock`, held until this is dropped or the process ends. SQLite's own locks can't
 /// do this: they let several processes share a WAL database. The file holds the owner's process id while in use and
@@ -18,7 +23,7 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock for `database`. The second value says whether the previous owner was killed or lost power.
+    /// Takes the lock for `database`, waiting a moment for an owner that is about to be gone. The second value says whether the previous owner was killed or lost power.
     pub(super) fn take(database: &Path) -> Result<(Self, bool), Failure> {
         let mut path = database.as_os_str().to_owned();
         path.push(".lock");
@@ -33,7 +38,12 @@ impl Lock {
             .mode(0o600)
             .open(&path)
             .map_err(failed)?;
-        let locked = file.try_lock();
+        let began = Instant::now();
+        let mut locked = file.try_lock();
+        while matches!(locked, Err(TryLockError::WouldBlock)) && began.elapsed() < PATIENCE {
+            sleep(Duration::from_millis(20));
+            locked = file.try_lock();
+        }
         let mut owner = String::new();
         file.read_to_string(&mut owner).map_err(failed)?;
         match locked {
@@ -75,9 +85,13 @@ mod tests {
         let Err(Failure::InUse { detail, .. }) = Lock::take(&database) else { panic!("locked twice") };
         assert!(detail.contains(&std::process::id().to_string()), "{detail}");
 
-        drop(first); // as if killed
+        let killed = std::thread::spawn(move || {
+            sleep(Duration::from_millis(100));
+            drop(first); // as if killed
+        });
         let (second, unclean) = Lock::take(&database).unwrap();
         assert!(unclean);
+        killed.join().unwrap();
         second.clean();
         drop(second);
         assert!(!Lock::take(&database).unwrap().1);
